@@ -1,0 +1,1 @@
+"""The `pommai` command line. Commands import lazily, so that `--help` stays instant."""

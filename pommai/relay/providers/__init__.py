@@ -1,0 +1,1 @@
+"""One module per vendor or engine, each behind a port of `pommai.relay.ports`."""
