@@ -1,0 +1,136 @@
+"""Sound as numbers: formats, arithmetic, levels, resampling and WAV files.
+
+Everywhere in pommai, PCM is `bytes`: signed 16 bit little-endian samples, one channel, 24,000 Hz unless an
+`AudioFormat` beside it says otherwise. The toy imports this module, so numpy and soxr are loaded only where used.
+"""
+
+from __future__ import annotations
+
+import array
+import io
+import math
+import sys
+import wave
+from dataclasses import dataclass
+from pathlib import Path
+
+from pommai.errors import AudioError, MissingExtra
+
+FULL_SCALE = 32768
+"""Magnitude of the most negative 16 bit sample: 0 dBFS."""
+
+SILENCE_DBFS = -100.0
+"""What `level_dbfs` returns for digital silence, instead of minus infinity."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFormat:
+    """Sample rate in Hz of mono 16 bit PCM, with the arithmetic between ms, samples and bytes."""
+
+    rate_hz: int = 24_000
+
+    SAMPLE_BYTES = 2
+
+    def samples(self, ms: float) -> int:
+        """Whole samples in `ms` milliseconds, rounded down."""
+        return int(self.rate_hz * ms / 1000)
+
+    def bytes(self, ms: float) -> int:
+        """Bytes in `ms` milliseconds; always a whole number of samples."""
+        return self.samples(ms) * self.SAMPLE_BYTES
+
+    def ms(self, n_bytes: int) -> float:
+        """Milliseconds that `n_bytes` of PCM last."""
+        return n_bytes / self.SAMPLE_BYTES / self.rate_hz * 1000
+
+
+SPEECH = AudioFormat(24_000)
+"""The one format on the wire, in the toy and out of every TTS adapter."""
+
+
+def level_dbfs(pcm: bytes) -> float:
+    """RMS level of 16 bit mono PCM in dBFS (0 = full-scale square wave), at least `SILENCE_DBFS`."""
+    samples = array.array("h", pcm)
+    if sys.byteorder == "big":
+        samples.byteswap()
+    if not samples:
+        return SILENCE_DBFS
+    mean_square = sum(s * s for s in samples) / len(samples)
+    if mean_square == 0:
+        return SILENCE_DBFS
+    return max(SILENCE_DBFS, 10 * math.log10(mean_square / FULL_SCALE**2))
+
+
+def resample(pcm: bytes, from_hz: int, to_hz: int) -> bytes:
+    """16 bit mono PCM at `from_hz` to the same at `to_hz`, band-limited (soxr, its default high quality).
+
+    Raises MissingExtra where soxr is not installed; never needed on the toy, whose sound card runs at 24 kHz.
+    """
+    if from_hz == to_hz:
+        return pcm
+    try:
+        import numpy as np
+        import soxr
+    except ImportError as error:
+        raise MissingExtra(f"resampling {from_hz} Hz to {to_hz} Hz needs the package soxr") from error
+    samples = np.frombuffer(pcm, dtype="<i2")
+    resampled: bytes = soxr.resample(samples, from_hz, to_hz).astype("<i2").tobytes()
+    return resampled
+
+
+def read_wav(path: Path) -> bytes:
+    """The WAV file at `path` as mono PCM in the `SPEECH` format: channels averaged, any rate resampled.
+
+    Raises AudioError, with the file's name and what is wrong, for anything that is not a usable recording.
+    """
+    try:
+        with wave.open(str(path), "rb") as wav:
+            channels, width, rate_hz, n_frames = wav.getparams()[:4]
+            raw = wav.readframes(n_frames)
+    except FileNotFoundError as error:
+        raise AudioError(f"{path}: there is no such file") from error
+    except IsADirectoryError as error:
+        raise AudioError(f"{path} is a directory, not a WAV file") from error
+    except PermissionError as error:
+        raise AudioError(f"{path} may not be read by this user") from error
+    except (wave.Error, EOFError) as error:
+        raise AudioError(f"{path} is not a WAV file with PCM samples ({error or 'it ends too early'})") from error
+    if not raw:
+        raise AudioError(f"{path} holds no sound: it has no samples")
+    if not 8000 <= rate_hz <= 192_000 or channels > 8 or width not in (1, 2, 3, 4):
+        raise AudioError(f"{path} has an unusable format: {rate_hz} Hz, {channels} channels, {8 * width} bit")
+    return resample(_mono16(raw, channels, width), rate_hz, SPEECH.rate_hz)
+
+
+def _mono16(raw: bytes, channels: int, width: int) -> bytes:
+    """Interleaved PCM of `width` bytes a sample to mono 16 bit, averaging the channels."""
+    if channels == 1 and width == 2:
+        return raw[: len(raw) // 2 * 2]
+    try:
+        import numpy as np
+    except ImportError as error:
+        raise MissingExtra("a WAV file that is not 16 bit mono needs the package numpy") from error
+    raw = raw[: len(raw) // (channels * width) * channels * width]
+    if width == 1:  # 8 bit WAV is unsigned
+        samples = (np.frombuffer(raw, dtype=np.uint8).astype(np.int32) - 128) << 8
+    else:  # the two most significant bytes of each little-endian sample
+        columns = np.frombuffer(raw, dtype=np.uint8).reshape(-1, width)[:, width - 2 :]
+        samples = np.ascontiguousarray(columns).view("<i2").reshape(-1).astype(np.int32)
+    mono: bytes = samples.reshape(-1, channels).mean(axis=1).round().astype("<i2").tobytes()
+    return mono
+
+
+def write_wav(path: Path, pcm: bytes, audio_format: AudioFormat = SPEECH) -> None:
+    """Write mono 16 bit `pcm` to `path` as a RIFF/WAVE file, replacing what is there."""
+    path.write_bytes(wav_bytes(pcm, audio_format))
+
+
+def wav_bytes(pcm: bytes, audio_format: AudioFormat = SPEECH) -> bytes:
+    """Mono 16 bit `pcm` as the bytes of a RIFF/WAVE file."""
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as wav:
+        wav.setnchannels(1)
+        wav.setsampwidth(AudioFormat.SAMPLE_BYTES)
+        wav.setframerate(audio_format.rate_hz)
+        wav.writeframes(pcm)
+    return buffer.getvalue()
