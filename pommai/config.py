@@ -1,0 +1,233 @@
+"""TOML files and the environment to frozen dataclasses, with every problem reported at once.
+
+A settings class is a frozen dataclass of sections; a section is a frozen dataclass of `setting`s. Later files win over
+earlier ones, and `POMMAI_SECTION_NAME` in the environment wins over all. Secrets never stand in a TOML file: they come
+from the environment, or from a systemd credential of the same name (`$CREDENTIALS_DIRECTORY/pommai_section_name`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pommai.errors import ConfigError
+
+PREFIX = "POMMAI"
+_TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
+
+S = TypeVar("S")
+
+
+class Secret:
+    """A key or a token, which no log, traceback or `repr` can show by accident."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The secret itself; call this only where it is handed over."""
+        return self._value
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __repr__(self) -> str:
+        return "Secret(set)" if self._value else "Secret(empty)"
+
+
+def setting(
+    default: Any,
+    *,
+    help: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """One setting of a section: its default, what it is for, and what it may be (bounds are inclusive)."""
+    rule = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
+    return dataclasses.field(default=default, metadata=rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One setting as the documentation shows it. `name` is `section.name`; `variable` is its environment variable."""
+
+    name: str
+    variable: str
+    default: str
+    help: str
+
+
+def describe(settings_class: type) -> Iterator[Described]:
+    """Every setting of a settings class, in order; a section for each of many is shown as `section.ID.name`."""
+    for section, section_class, is_table in _sections(settings_class):
+        for field in dataclasses.fields(section_class):
+            name = f"{section}.ID.{field.name}" if is_table else f"{section}.{field.name}"
+            variable = "" if is_table else _variable(section, field.name)
+            default = "" if isinstance(field.default, Secret) else str(field.default)
+            yield Described(name, variable, default, field.metadata["help"])
+
+
+def load(settings_class: type[S], files: Sequence[Path] = (), environ: Mapping[str, str] | None = None) -> S:
+    """The settings from `files` (all must exist, later ones win) and `environ`, over the defaults.
+
+    Raises ConfigError with every problem that was found, not only the first.
+    """
+    return typing.cast(S, _Loader(settings_class, environ or {}).load(files))
+
+
+def _sections(settings_class: type) -> Iterator[tuple[str, Any, bool]]:
+    """(name, section class, whether it is a table of many: `[toys.ID]`) of each section."""
+    for name, hint in typing.get_type_hints(settings_class).items():
+        is_table = typing.get_origin(hint) is dict
+        yield name, typing.get_args(hint)[1] if is_table else hint, is_table
+
+
+def _variable(section: str, name: str) -> str:
+    return f"{PREFIX}_{section}_{name}".upper()
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(known)) or 'none'}"
+
+
+class _Loader:
+    """One load: collects problems on the way instead of stopping at the first."""
+
+    def __init__(self, settings_class: Any, environ: Mapping[str, str]) -> None:
+        self.settings_class = settings_class
+        self.environ = environ
+        self.problems: list[str] = []
+
+    def load(self, files: Sequence[Path]) -> Any:
+        tables: dict[str, dict[str, tuple[Any, str]]] = {}
+        known = {name: (section_class, is_table) for name, section_class, is_table in _sections(self.settings_class)}
+        for path in files:
+            for section, table in self._read(path).items():
+                if section not in known:
+                    self.problems.append(f"{path}: unknown section [{section}]{_did_you_mean(section, list(known))}")
+                elif not isinstance(table, dict):
+                    self.problems.append(f"{path}: {section} must be a section: [{section}]")
+                else:
+                    values = {name: (value, f"{path}: {section}.{name}") for name, value in table.items()}
+                    tables.setdefault(section, {}).update(values)
+        self._check_environment(known)
+        sections = {
+            name: self._many(section_class, tables.get(name, {}))
+            if is_table
+            else self._section(section_class, name, tables.get(name, {}))
+            for name, (section_class, is_table) in known.items()
+        }
+        if self.problems:
+            raise ConfigError(self.problems)
+        return self.settings_class(**sections)
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            return tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            self.problems.append(f"{path} cannot be read: {error.strerror}")
+        except UnicodeDecodeError:
+            self.problems.append(f"{path} is not UTF-8 text")
+        except tomllib.TOMLDecodeError as error:
+            self.problems.append(f"{path} is not TOML: {error}")
+        return {}
+
+    def _check_environment(self, known: Mapping[str, tuple[Any, bool]]) -> None:
+        """A variable that is almost one of ours is a slip; others may belong to another program of pommai."""
+        ours = [
+            _variable(section, field.name)
+            for section, (section_class, is_table) in known.items()
+            if not is_table
+            for field in dataclasses.fields(section_class)
+        ]
+        for name in self.environ:
+            if name.startswith(f"{PREFIX}_") and name not in ours:
+                close = difflib.get_close_matches(name, ours, n=1, cutoff=0.9)
+                if close:
+                    self.problems.append(f"environment: unknown variable {name}; did you mean {close[0]!r}?")
+
+    def _many(self, section_class: Any, table: dict[str, tuple[Any, str]]) -> dict[str, Any]:
+        sections = {}
+        for key, (value, where) in table.items():
+            if isinstance(value, dict):
+                entries = {name: (entry, f"{where}.{name}") for name, entry in value.items()}
+                sections[key] = self._section(section_class, None, entries)
+            else:
+                self.problems.append(f"{where} must be a section of its own")
+        return sections
+
+    def _section(self, section_class: Any, section: str | None, table: dict[str, tuple[Any, str]]) -> Any:
+        hints = typing.get_type_hints(section_class)
+        for name, (_, where) in table.items():
+            if name not in hints:
+                self.problems.append(f"{where} is unknown{_did_you_mean(name, list(hints))}")
+        values = {}
+        for field in dataclasses.fields(section_class):
+            given = self._given(section, field.name, hints[field.name], table)
+            if given is not None:
+                values[field.name] = self._value(field, hints[field.name], *given)
+        return section_class(**values)
+
+    def _given(
+        self, section: str | None, name: str, hint: Any, table: dict[str, tuple[Any, str]]
+    ) -> tuple[Any, str] | None:
+        """The raw value and where it came from: environment, then credential, then file; None for the default."""
+        if section is not None:
+            variable = _variable(section, name)
+            if variable in self.environ:
+                return self._parsed(hint, self.environ[variable]), f"environment: {variable}"
+            if hint is Secret and (directory := self.environ.get("CREDENTIALS_DIRECTORY")):
+                credential = Path(directory) / variable.lower()
+                if credential.is_file():
+                    return credential.read_text(encoding="utf-8").strip(), f"credential {variable.lower()}"
+        if name in table and hint is Secret:
+            variable = _variable(section or "", name)
+            self.problems.append(f"{table[name][1]} is a secret and may not stand in a file; set {variable} instead")
+            return None
+        return table.get(name)
+
+    @staticmethod
+    def _parsed(hint: Any, text: str) -> Any:
+        """The text of a variable as its setting's type; left as text where it does not fit, for `_value` to refuse."""
+        if hint is bool and text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        if hint in (int, float):
+            try:
+                return hint(text)
+            except ValueError:
+                return text
+        return text
+
+    def _value(self, field: dataclasses.Field[Any], hint: Any, value: Any, where: str) -> Any:
+        """`value` checked against the setting's rule; the default, and a problem, if it does not fit."""
+        rule = field.metadata
+        if hint is Secret and isinstance(value, str):
+            return Secret(value)
+        if hint is float and type(value) is int:
+            value = float(value)
+        if type(value) is not hint:
+            kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes"}[hint]
+            self.problems.append(f"{where} must be {kind}")
+        elif rule["minimum"] is not None and not rule["minimum"] <= value <= rule["maximum"]:
+            self.problems.append(f"{where} must be from {rule['minimum']} to {rule['maximum']}, not {value}")
+        elif rule["choices"] and value not in rule["choices"]:
+            self.problems.append(f"{where} must be one of {', '.join(rule['choices'])}, not {value!r}")
+        else:
+            return value
+        return field.default
