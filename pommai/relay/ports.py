@@ -80,25 +80,48 @@ class Layer(StrEnum):
     OUTPUT = "output"
 
 
+class Need(StrEnum):
+    """What a child in distress needs an answer to; each has its own fixed script."""
+
+    HURT = "hurt"
+    AFRAID = "afraid"
+    SAD = "sad"
+    BULLIED = "bullied"
+    NEGLECTED = "neglected"
+    HIT = "hit"
+    TOUCHED = "touched"
+    SELF_HARM = "self_harm"
+    EMERGENCY = "emergency"
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a moderator found. `severity`: 0 (nothing) to 7. `score`: 0 to 1. `rule`: what fired; never the words."""
+    """What a moderator found. `severity`: 0 (nothing) to 7. `score`: 0 to 1. `rule`: what fired; never the words.
+
+    `need` is set exactly for Category.DISTRESS. `household`: somebody of the child's home is named in it, so neither
+    script nor alert may lead to that person.
+    """
 
     category: Category
     severity: int
     score: float
     rule: str
+    need: Need | None = None
+    household: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A finding and what was decided about it (`policy.decide`)."""
+    """A finding and what was decided about it (`policy.decide`). `alert`: a grown-up must be told."""
 
     category: Category
     severity: int
     score: float
     rule: str
     action: Action
+    need: Need | None = None
+    household: bool = False
+    alert: bool = False
 
     @property
     def passed(self) -> bool:
