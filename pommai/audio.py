@@ -41,7 +41,7 @@ class AudioFormat:
 
     def ms(self, n_bytes: int) -> float:
         """Milliseconds that `n_bytes` of PCM last."""
-        return n_bytes / self.SAMPLE_BYTES / self.rate_hz * 1000
+        return n_bytes * 1000 / (self.SAMPLE_BYTES * self.rate_hz)
 
 
 SPEECH = AudioFormat(24_000)

@@ -92,7 +92,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The answer to Hello. `server_time_s`: Unix time, for a toy without a clock. `paused`: why it rests, if it does."""
+    """The answer to Hello. `server_time_s`: Unix time, for a toy without a clock. `paused`: why it rests, if so."""
 
     version: int
     session: str
@@ -264,6 +264,6 @@ def _decode_value(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is float and type(value) in (int, float) and 0 <= value < 2**53:
         return float(value)
-    if isinstance(hint, type) and issubclass(hint, StrEnum) and value in hint._value2member_map_:
-        return hint(value)
+    if hint is ErrorCode and isinstance(value, str) and value in list(ErrorCode):
+        return ErrorCode(value)
     raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, f"{where} has a value that is not allowed")

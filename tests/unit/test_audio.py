@@ -1,0 +1,128 @@
+"""Sound arithmetic, levels and WAV files."""
+
+from __future__ import annotations
+
+import array
+import io
+import math
+import os
+import wave
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pommai.audio import SILENCE_DBFS, SPEECH, AudioFormat, level_dbfs, read_wav, resample, wav_bytes, write_wav
+from pommai.errors import AudioError
+
+
+def sine(hz: float, seconds: float, rate_hz: int = 24_000, peak: float = 0.5) -> bytes:
+    """A sine tone as 16 bit mono PCM."""
+    n = int(seconds * rate_hz)
+    return array.array("h", (int(32767 * peak * math.sin(2 * math.pi * hz * i / rate_hz)) for i in range(n))).tobytes()
+
+
+def snr_db(reference: bytes, actual: bytes) -> float:
+    """Signal-to-noise ratio of `actual` against `reference`, over their common length."""
+    a, b = array.array("h", reference), array.array("h", actual)
+    signal = sum(x * x for x, _ in zip(a, b, strict=False))
+    noise = sum((x - y) ** 2 for x, y in zip(a, b, strict=False))
+    return 10 * math.log10(signal / max(noise, 1))
+
+
+@given(st.integers(0, 10_000))
+def test_ms_and_bytes_are_inverse_on_whole_ms(ms: int) -> None:
+    assert SPEECH.ms(SPEECH.bytes(ms)) == ms
+    assert SPEECH.bytes(ms) == 2 * SPEECH.samples(ms)
+
+
+def test_bytes_are_always_whole_samples() -> None:
+    assert AudioFormat(11_025).bytes(0.1) % 2 == 0
+
+
+@pytest.mark.parametrize(
+    ("pcm", "expected"),
+    [
+        (b"", SILENCE_DBFS),
+        (bytes(480), SILENCE_DBFS),
+        (array.array("h", [-32768] * 100).tobytes(), 0.0),
+        (sine(1000, 0.1, peak=1.0), -3.01),
+        (sine(1000, 0.1, peak=0.1), -23.01),
+    ],
+)
+def test_levels_are_rms_in_dbfs(pcm: bytes, expected: float) -> None:
+    assert level_dbfs(pcm) == pytest.approx(expected, abs=0.02)
+
+
+def test_a_wav_file_survives_being_written_and_read(tmp_path: Path) -> None:
+    pcm = os.urandom(4_800)
+    write_wav(tmp_path / "a.wav", pcm)
+    assert read_wav(tmp_path / "a.wav") == pcm
+
+
+def test_resampling_keeps_a_tone_and_its_length() -> None:
+    tone = resample(sine(440, 1.0, rate_hz=48_000), 48_000, 24_000)
+    assert len(tone) == pytest.approx(48_000, abs=4)
+    assert snr_db(sine(440, 1.0)[4_800:-4_800], tone[4_800:-4_800]) > 40
+    assert resample(tone, 24_000, 24_000) is tone
+
+
+def wav(pcm: bytes, *, channels: int, width: int, rate_hz: int) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate_hz)
+        file.writeframes(pcm)
+    return buffer.getvalue()
+
+
+def widened(pcm16: bytes, width: int) -> bytes:
+    """16 bit samples as samples of `width` bytes, as a WAV file holds them."""
+    samples = array.array("h", pcm16)
+    if width == 1:
+        return bytes((s >> 8) + 128 for s in samples)
+    return b"".join(bytes(width - 2) + s.to_bytes(2, "little", signed=True) for s in samples)
+
+
+@pytest.mark.parametrize(("width", "least_db"), [(1, 25), (2, 90), (3, 90), (4, 90)])
+def test_every_pcm_width_is_read(tmp_path: Path, width: int, least_db: float) -> None:
+    tone = sine(440, 0.2)
+    (tmp_path / "a.wav").write_bytes(wav(widened(tone, width), channels=1, width=width, rate_hz=24_000))
+    assert snr_db(tone, read_wav(tmp_path / "a.wav")) > least_db
+
+
+def test_48_khz_stereo_is_averaged_and_resampled(tmp_path: Path) -> None:
+    left = array.array("h", sine(440, 0.5, rate_hz=48_000))
+    stereo = array.array("h", (sample for value in left for sample in (value, 0))).tobytes()
+    (tmp_path / "a.wav").write_bytes(wav(stereo, channels=2, width=2, rate_hz=48_000))
+    pcm = read_wav(tmp_path / "a.wav")
+    assert SPEECH.ms(len(pcm)) == pytest.approx(500, abs=1)
+    assert snr_db(sine(440, 0.5, peak=0.25)[4_800:-4_800], pcm[4_800:-4_800]) > 35
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is not a WAV file"),
+        (b"ID3 this is no WAV file", "is not a WAV file"),
+        (wav_bytes(b""), "holds no sound"),
+        (wav_bytes(bytes(100))[:40], "is not a WAV file"),
+        (wav(bytes(100), channels=1, width=2, rate_hz=1_000), "unusable format: 1000 Hz"),
+        (wav(bytes(90), channels=9, width=2, rate_hz=24_000), "9 channels"),
+    ],
+)
+def test_a_file_that_is_no_recording_is_refused_by_name(tmp_path: Path, content: bytes, told: str) -> None:
+    path = tmp_path / "x.wav"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=r"x\.wav") as raised:
+        read_wav(path)
+    assert told in str(raised.value)
+
+
+def test_a_missing_file_and_a_directory_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="no such file"):
+        read_wav(tmp_path / "none.wav")
+    with pytest.raises(AudioError, match="is a directory"):
+        read_wav(tmp_path)
