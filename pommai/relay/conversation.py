@@ -1,0 +1,252 @@
+"""One toy's connection: its link, at most one turn in flight, and what was said lately.
+
+A dialect feeds it the messages of its toy, one after another, and puts on the wire what it sends. It is a context
+manager: when the block is left, whatever the reason, no task of it is left and no word is remembered.
+
+An utterance that is longer than allowed is cut and answered: a child who talks too long should not be met by silence.
+Only a toy that goes on far beyond that is told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Final, Self
+
+from pommai.codec import packet_ms
+from pommai.errors import AudioError, StoreError
+from pommai.limits import Rest
+from pommai.link import Link, Phase, Side
+from pommai.protocol import (
+    VERSION,
+    AudioFrame,
+    Cancel,
+    Error,
+    ErrorCode,
+    Goodbye,
+    Hello,
+    Message,
+    ToToy,
+    UtteranceEnd,
+    UtteranceStart,
+    Welcome,
+)
+from pommai.relay.ports import Layer, TurnRecord, Utterance
+from pommai.relay.prompt import Exchange, History, remember
+from pommai.relay.turn import Pipeline, run_turn
+from pommai.relay.voice import Send
+
+MAX_UPLINK_BYTES_S: Final = 8_000
+"""Bytes of Opus kept for each second of an utterance: 64 kbit/s, far above the 24 kbit/s that a toy sends."""
+
+OVERLONG: Final = 3
+"""An utterance that goes on for this many times the longest allowed one is a fault of the toy, and refused."""
+
+UPGRADE_RETRY_S: Final = 3600.0
+"""When a toy of another protocol version may try again: it will not help before one of the two is updated."""
+
+_log = logging.getLogger(__name__)
+
+
+def never_rests() -> None:
+    """The answer for a toy without limits."""
+
+
+class _Heard:
+    """The packets of one utterance, capped by time and by bytes."""
+
+    def __init__(self, max_s: float) -> None:
+        self._max_s = max_s
+        self._seconds = 0.0
+        self._room_bytes = int(max_s * MAX_UPLINK_BYTES_S)
+        self.packets: list[bytes] = []
+
+    @property
+    def overlong(self) -> bool:
+        """Whether the toy has long missed the end."""
+        return self._seconds > OVERLONG * self._max_s
+
+    def add(self, packet: bytes) -> None:
+        """Keep a packet, or drop it beyond the cap. Raises AudioError for bytes that are not an Opus packet."""
+        self._seconds += packet_ms(packet) / 1000
+        self._room_bytes -= len(packet)
+        if self._seconds <= self._max_s and self._room_bytes >= 0:
+            self.packets.append(packet)
+
+
+class Conversation:
+    """`async with Conversation(...) as conversation:` then `receive` for each message of the toy."""
+
+    def __init__(
+        self,
+        toy: str,
+        pipeline: Pipeline,
+        send: Send,
+        *,
+        record: Callable[[TurnRecord], Awaitable[None]],
+        rest: Callable[[], Rest | None] = never_rests,
+        max_utterance_s: float = 20.0,
+        turn_budget_s: float = 20.0,
+        unix_time: Callable[[], float] = time.time,
+    ) -> None:
+        """`record`: stores a finished turn (`Store.record`). `rest`: asked when an utterance begins."""
+        self.toy = toy
+        self.session = uuid.uuid4().hex
+        self._pipeline = pipeline
+        self._put = send
+        self._store = record
+        self._rest = rest
+        self._max_utterance_s = max_utterance_s
+        self._turn_budget_s = turn_budget_s
+        self._unix_time = unix_time
+        self._link = Link(Side.RELAY)
+        self._group = asyncio.TaskGroup()
+        self._turn: asyncio.Task[None] | None = None
+        self._storing = False
+        self._closing = False
+        self._captions = False
+        self._history: History = ()
+        self._heard = _Heard(max_utterance_s)
+        self._started_at_s = 0.0
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
+        try:
+            await self._stop_turn()
+        finally:
+            self._history = ()
+            # The group must see a cancellation, which may be its own; any other error leaves the block as it came.
+            await self._group.__aexit__(*((kind, error, trace) if cancelled else (None, None, None)))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the conversation is over: the connection is to be closed now."""
+        return self._link.phase is Phase.CLOSED
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether a turn is being answered."""
+        return self._turn is not None and not self._turn.done()
+
+    async def receive(self, message: Message) -> None:
+        """Act on one message of the toy; not to be called again before it returns.
+
+        Raises RemoteProtocolError for what the toy may not send now (answer with `refuse`; the conversation goes on),
+        and ConnectionError if the toy is gone.
+        """
+        accepted = self._link.received(message)
+        match accepted:
+            case Hello():
+                await self._greet(accepted)
+            case UtteranceStart(turn):
+                await self._listen(turn)
+            case AudioFrame(turn, _, packet):
+                await self._collect(turn, packet)
+            case UtteranceEnd(turn):
+                await self._answer(turn)
+            case Cancel():
+                await self._stop_turn()
+            case _:
+                pass  # the echo of a turn that is over
+
+    async def refuse(self, code: ErrorCode) -> None:
+        """Tell the toy that a message of it could not be read or was not allowed."""
+        await self._send(Error(code))
+
+    async def close(self, grace_s: float, retry_after_s: float) -> None:
+        """Say goodbye: a turn in flight may end within `grace_s` seconds, no other begins."""
+        self._closing = True
+        if self._turn is not None and not self._turn.done():
+            await asyncio.wait({self._turn}, timeout=grace_s)
+        await self._stop_turn()
+        if not self.closed:
+            await self._send(Goodbye(ErrorCode.SHUTTING_DOWN, retry_after_s))
+
+    async def _greet(self, hello: Hello) -> None:
+        if hello.version != VERSION:
+            await self._send(Error(ErrorCode.UNSUPPORTED_VERSION))
+            await self._send(Goodbye(ErrorCode.UNSUPPORTED_VERSION, UPGRADE_RETRY_S))
+            return
+        self._captions = hello.captions
+        rest = self._rest()
+        paused = None if rest is None else ErrorCode(rest)
+        await self._send(Welcome(VERSION, self.session, self._unix_time(), self._max_utterance_s, paused))
+
+    async def _listen(self, turn: int) -> None:
+        await self._stop_turn()
+        rest = self._rest()
+        if rest is not None:
+            await self._send(Error(ErrorCode(rest), turn=turn))
+        else:
+            self._heard = _Heard(self._max_utterance_s)
+            self._started_at_s = self._unix_time()
+
+    async def _collect(self, turn: int, packet: bytes) -> None:
+        try:
+            self._heard.add(packet)
+        except AudioError:
+            await self._send(Error(ErrorCode.BAD_AUDIO, turn=turn))
+            return
+        if self._heard.overlong:
+            await self._send(Error(ErrorCode.UTTERANCE_TOO_LONG, turn=turn))
+
+    async def _answer(self, turn: int) -> None:
+        if self._closing:
+            await self._send(Error(ErrorCode.SHUTTING_DOWN, retryable=True, turn=turn))
+            return
+        record = TurnRecord(self.toy, turn, self._started_at_s, uplink_packets=len(self._heard.packets))
+        record.marks_s["ended"] = asyncio.get_running_loop().time()
+        utterance = Utterance(tuple(self._heard.packets))
+        self._heard = _Heard(self._max_utterance_s)
+        self._storing = False
+        self._turn = self._group.create_task(self._take_turn(utterance, record), name="turn")
+
+    async def _take_turn(self, utterance: Utterance, record: TurnRecord) -> None:
+        """Run the turn, then remember and store it, whether it was answered, failed or cancelled."""
+        try:
+            await run_turn(
+                self._pipeline,
+                utterance,
+                record,
+                self._history,
+                self._send,
+                captions=self._captions,
+                budget_s=self._turn_budget_s,
+            )
+        finally:
+            self._storing = True
+            await self._finish(record)
+
+    async def _finish(self, record: TurnRecord) -> None:
+        if record.heard:
+            passed = all(verdict.passed for layer, verdict in record.verdicts if layer is Layer.INPUT)
+            self._history = remember(self._history, Exchange(record.heard, " ".join(record.said), passed))
+        try:
+            await self._store(record)
+        except StoreError as error:
+            _log.error("turn not stored toy=%s turn=%d: %s", record.toy, record.turn, error)
+        _log.info("turn over toy=%s turn=%d outcome=%s", record.toy, record.turn, record.outcome)
+
+    async def _stop_turn(self) -> None:
+        """Cancel the turn in flight and wait until it is gone; one that is already being stored is left to end."""
+        task, self._turn = self._turn, None
+        if task is None:
+            return
+        if not self._storing:
+            task.cancel()
+        await asyncio.wait({task})
+
+    async def _send(self, message: ToToy | AudioFrame) -> None:
+        """Put a message on the wire, if the link still has a use for it."""
+        if self._link.sending(message):
+            await self._put(message)

@@ -1,0 +1,133 @@
+"""The one place in the relay where words become audio on its way to a toy.
+
+Nothing but this module makes an `AudioFrame`, and it speaks nothing but `Cleared`. `ROUTES` lists every way that leads
+here; a test reads the source of the whole relay and fails for a way that is not listed.
+
+Audio is sent as it is made, but never more than `LEAD_S` ahead of what the toy can have played: enough to bridge a
+lost TCP segment and the start of the next sentence, little enough that a barge-in throws away no more than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from pommai.audio import SPEECH
+from pommai.codec import Framer, OpusEncoder
+from pommai.errors import LocalProtocolError
+from pommai.protocol import FRAME_MS, AudioFrame, Sentence, SpeakingEnd, SpeakingStart, ToToy
+from pommai.relay.guardian import Cleared
+from pommai.relay.ports import TTS, TurnRecord
+
+LEAD_S: Final = 1.2
+"""Audio sent ahead of real time; 0.8 to 1.5 s is what survives a retransmit (docs/protocol.md)."""
+
+MAX_SENTENCE_S: Final = 40.0
+"""A text-to-speech stream that goes on longer than this for one sentence has lost its way and is cut."""
+
+_FRAME_BYTES: Final = SPEECH.bytes(FRAME_MS)
+
+Send = Callable[[ToToy | AudioFrame], Awaitable[None]]
+"""Puts one message on the wire. Raises ConnectionError when the toy is gone, and nothing else."""
+
+
+class Route(StrEnum):
+    """The ways by which words reach the voice."""
+
+    REPLY = "reply"
+    FIXED = "fixed"
+
+
+ROUTES: Final[Mapping[Route, frozenset[str]]] = MappingProxyType(
+    {
+        Route.REPLY: frozenset({"pommai.relay.turn:_Turn._compose"}),
+        Route.FIXED: frozenset({"pommai.relay.turn:_Turn._turn_aside", "pommai.relay.turn:_Turn.say_fixed"}),
+    }
+)
+"""Who puts words on which route, as `module:function`. Audio that leaves on any other is a failing test."""
+
+SPEAKERS: Final = frozenset({"pommai.relay.turn:_Turn._talk", "pommai.relay.turn:_Turn.say_fixed"})
+"""Who has the voice say them."""
+
+
+class Voice:
+    """Speaks one turn: cleared words in, frames out, paced. Its encoder lives as long as the turn."""
+
+    def __init__(self, tts: TTS, send: Send, record: TurnRecord, *, captions: bool = False) -> None:
+        """`record`: where what was said is written down. `captions`: send each sentence as text too."""
+        self._tts = tts
+        self._send = send
+        self._record = record
+        self._captions = captions
+        self._now = asyncio.get_running_loop().time
+        self._encoder: OpusEncoder | None = None
+        self._sequence = 0
+        self._first_at_s = 0.0
+        self.spoken_s = 0.0
+        self.on_frame: Callable[[], None] = _nothing
+
+    @property
+    def started(self) -> bool:
+        """Whether any audio of this turn has left."""
+        return self._sequence > 0
+
+    async def say(self, cleared: Cleared, route: Route) -> None:
+        """Speak one text; return when its last frame has been sent.
+
+        Raises LocalProtocolError for words without a passed verdict: a bug on our side, and nothing is spoken.
+        """
+        if not isinstance(cleared, Cleared) or not cleared.verdict.passed or route not in ROUTES:
+            raise LocalProtocolError("words without a passed verdict were given to the voice")
+        self._encoder = self._encoder or OpusEncoder()
+        framer = Framer(self._encoder, FRAME_MS)
+        caption, n_bytes, limit = cleared.text, 0, SPEECH.bytes(MAX_SENTENCE_S * 1000)
+        async with aclosing(self._tts.speak(cleared.text)) as pieces:
+            async for piece in pieces:
+                for start in range(0, len(piece), _FRAME_BYTES):  # a frame at a time: encoding never holds the loop
+                    for packet in framer.push(piece[start : start + _FRAME_BYTES]):
+                        await self._emit(packet, FRAME_MS / 1000, caption)
+                        caption = ""
+                n_bytes += len(piece)
+                if n_bytes >= limit:
+                    break
+        for packet in framer.flush():
+            await self._emit(packet, SPEECH.ms(n_bytes % _FRAME_BYTES) / 1000, caption)
+
+    async def finish(self) -> None:
+        """Tell the toy that the reply is complete."""
+        if self.started:
+            await self._send(SpeakingEnd(self._record.turn))
+
+    async def _emit(self, packet: bytes, seconds: float, caption: str) -> None:
+        """Send one packet when its time has come; `caption`: the text that begins with it, or nothing."""
+        await self._pace()
+        record = self._record
+        if not self.started:
+            await self._send(SpeakingStart(record.turn))
+        if caption:
+            record.said.append(caption)
+            if self._captions:
+                await self._send(Sentence(record.turn, caption))
+        await self._send(AudioFrame(record.turn, self._sequence, packet))
+        self._sequence += 1
+        self.spoken_s += seconds
+        record.downlink_packets += 1
+        record.marks_s.setdefault("first_audio", self._now())
+        self.on_frame()
+
+    async def _pace(self) -> None:
+        """Wait until the audio already sent is no more than `LEAD_S` ahead of the ear."""
+        now = self._now()
+        if not self.started or now - self._first_at_s > self.spoken_s:  # first frame, or the toy has run dry
+            self._first_at_s = now - self.spoken_s
+        ahead_s = self.spoken_s - (now - self._first_at_s)
+        if ahead_s > LEAD_S:
+            await asyncio.sleep(ahead_s - LEAD_S)
+
+
+def _nothing() -> None:
+    """What happens at a frame when nobody asked to be told."""
