@@ -1,0 +1,81 @@
+"""Records one utterance at a time: microphone to Opus packets, kept back until the press is known to be a hold."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from pommai.codec import Framer, OpusEncoder
+from pommai.device.ports import Mic, Uplink
+from pommai.errors import HardwareError
+from pommai.protocol import FRAME_MS, UtteranceEnd, UtteranceStart
+
+_log = logging.getLogger(__name__)
+
+SILENT_S: Final = 3.0
+"""An open microphone that gives nothing for this long is broken; a sound card may take 1.6 s to begin."""
+
+
+class Recorder:
+    """One microphone's recorder. Nothing leaves it before `start`, and nothing at all after `close`."""
+
+    def __init__(self, mic: Mic, uplink: Uplink) -> None:
+        self._mic = mic
+        self._uplink = uplink
+        self._framer: Framer | None = None
+        self._kept_back: list[bytes] = []
+        self._started_turn: int | None = None
+        self.deadline_s = float("inf")
+        """When the open microphone must be taken for broken (the loop's clock), unless it gives sound before."""
+
+    def open(self, turn: int) -> None:
+        """Begin to record the utterance of `turn`. A microphone that cannot be opened is overdue at once."""
+        self.close()
+        self._framer = Framer(OpusEncoder(), FRAME_MS)
+        self._expect_sound()
+        try:
+            self._mic.open(self._hear)
+        except HardwareError as error:
+            _log.warning("recorder: the microphone failed, turn=%d: %s", turn, error)
+            self.deadline_s = asyncio.get_running_loop().time()
+
+    def start(self, turn: int) -> None:
+        """Send what was kept back as the beginning of `turn`, and from now on everything as it comes."""
+        self._started_turn = turn
+        self._uplink.send(UtteranceStart(turn))
+        self._send(turn, self._kept_back)
+        self._kept_back = []
+
+    def end(self, turn: int) -> None:
+        """Close the microphone, send the last short packet, and say that the utterance is over."""
+        framer = self._framer
+        self.close()
+        if framer is not None:
+            self._send(turn, framer.flush())
+        self._uplink.send(UtteranceEnd(turn))
+
+    def close(self) -> None:
+        """Close the microphone and forget what was kept back. Closing twice is allowed."""
+        self._mic.close()
+        self._framer = None
+        self._kept_back = []
+        self._started_turn = None
+        self.deadline_s = float("inf")
+
+    def _hear(self, pcm: bytes) -> None:
+        self._expect_sound()
+        if self._framer is None:
+            return
+        packets = self._framer.push(pcm)
+        if self._started_turn is None:
+            self._kept_back += packets
+        else:
+            self._send(self._started_turn, packets)
+
+    def _send(self, turn: int, packets: list[bytes]) -> None:
+        for packet in packets:
+            self._uplink.send_audio(turn, packet)
+
+    def _expect_sound(self) -> None:
+        self.deadline_s = asyncio.get_running_loop().time() + SILENT_S

@@ -1,0 +1,291 @@
+"""The toy's connection to the relay over a WebSocket: drives a `Link`, and reconnects for ever.
+
+The only importer of `websockets`. Works with Debian bookworm's 10.4 (the older client) and everything since 13 (the
+asyncio client). The library's own log is kept above DEBUG: there it would write the token of the handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import logging
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+from websockets.exceptions import ConnectionClosed, WebSocketException
+
+from pommai import __version__
+from pommai.device.address import check_address, refusal, tls_context
+from pommai.device.backoff import delay_s
+from pommai.device.meter import Meter
+from pommai.device.ports import UplinkListener
+from pommai.device.settings import RelayLink
+from pommai.errors import ConnectError, RemoteProtocolError
+from pommai.link import Link, Phase, Side
+from pommai.protocol import (
+    FRAME_MS,
+    MAX_MESSAGE_BYTES,
+    SUBPROTOCOL,
+    VERSION,
+    AudioFrame,
+    Cancel,
+    Error,
+    ErrorCode,
+    Goodbye,
+    Hello,
+    Message,
+    Sentence,
+    SpeakingEnd,
+    SpeakingStart,
+    Transcript,
+    UtteranceEnd,
+    UtteranceStart,
+    Welcome,
+    decode,
+    encode,
+)
+
+
+def _client() -> tuple[Callable[..., Any], str]:
+    """The function that opens a connection, and its name for the headers that are added to the request."""
+    try:
+        return importlib.import_module("websockets.asyncio.client").connect, "additional_headers"
+    except ImportError:
+        return importlib.import_module("websockets.client").connect, "extra_headers"
+
+
+_connect, _HEADERS = _client()
+
+_log = logging.getLogger(__name__)
+_library_log = logging.getLogger(f"{__name__}.websockets")
+_library_log.setLevel(logging.INFO)
+
+OPEN_TIMEOUT_S: Final = 10.0
+"""For DNS, TCP, TLS and the upgrade together, and again for the relay's welcome."""
+
+HEARTBEAT_S: Final = 15.0
+"""A ping this often, and the same time for its pong: a dead network is noticed within 30 s."""
+
+CLOSE_TIMEOUT_S: Final = 1.0
+
+STABLE_S: Final = 10.0
+"""A connection that lasted this long was a good one: backoff begins anew after it."""
+
+OUTBOX_MESSAGES: Final = 20_000 // FRAME_MS
+"""20 s of sound. A network that is so far behind the child is no network."""
+
+MAX_RETRY_AFTER_S: Final = 300.0
+"""The longest that a Goodbye may send a toy away."""
+
+
+class WebSocketUplink:
+    """See `ports.Uplink`. `captions`: ask for transcripts and sentences as text. `meter` counts the bytes."""
+
+    def __init__(self, relay: RelayLink, *, captions: bool = False, meter: Meter | None = None) -> None:
+        """Raises ConfigError for an address or a CA file that cannot be used."""
+        check_address(relay)
+        self._relay = relay
+        self._tls = tls_context(relay)
+        self._captions = captions
+        self._meter = meter if meter is not None else Meter()
+        self._session: _Session | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._next_sequence = 0
+
+    def start(self, listener: UplinkListener) -> None:
+        """See `ports.Uplink`."""
+        assert self._task is None, "an uplink is started once"
+        self._task = asyncio.create_task(self._stay_connected(listener), name="uplink")
+
+    async def aclose(self) -> None:
+        """Close the connection and stop trying. The listener is not called any more. Raises what broke the uplink."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def send(self, message: UtteranceStart | UtteranceEnd | Cancel) -> None:
+        """See `ports.Uplink`."""
+        if isinstance(message, UtteranceStart):
+            self._next_sequence = 0
+        if self._session is not None:
+            self._session.queue(message)
+
+    def send_audio(self, turn: int, packet: bytes) -> None:
+        """See `ports.Uplink`."""
+        if self._session is not None:
+            self._session.queue(AudioFrame(turn, self._next_sequence, packet))
+            self._next_sequence += 1
+
+    async def _stay_connected(self, listener: UplinkListener) -> None:
+        loop = asyncio.get_running_loop()
+        attempt = 0
+        while True:
+            retry_after_s: float | None = None
+            began_s = loop.time()
+            try:
+                retry_after_s = await self._connect_once(listener)
+                error = ConnectError("the relay said goodbye")
+            except ConnectError as caught:
+                error = caught
+            if loop.time() - began_s > STABLE_S:
+                attempt = 0
+            attempt += 1
+            wait_s = delay_s(attempt, random.random()) if retry_after_s is None else retry_after_s
+            _log.warning("uplink: no connection, next attempt in wait_s=%.1f: %s", wait_s, error)
+            listener.lost(error)
+            await asyncio.sleep(wait_s)
+
+    async def _connect_once(self, listener: UplinkListener) -> float | None:
+        """One connection from its beginning to its end. Returns how long a Goodbye wants us away, None without one.
+
+        Raises ConnectError with what went wrong.
+        """
+        connection = await self._open()
+        session = _Session(connection, self._meter)
+        try:
+            welcome = await session.greet(Hello(VERSION, __version__, self._captions))
+            _log.info("uplink: welcomed by the relay")
+            self._session = session
+            listener.welcomed(welcome)
+            return await session.run(listener)
+        except RemoteProtocolError as error:
+            _log.warning("uplink: the relay broke the protocol, code=%s", error.code)
+            raise ConnectError(f"the relay broke the protocol ({error.code})") from error
+        except ConnectionClosed as error:
+            raise ConnectError(f"the connection broke off ({_close_code(error)})") from error
+        finally:
+            self._session = None
+            await connection.close()
+
+    async def _open(self) -> Any:
+        """A new WebSocket, upgraded and of our subprotocol."""
+        options = {
+            _HEADERS: {"Authorization": f"Bearer {self._relay.token.reveal()}"},
+            "subprotocols": [SUBPROTOCOL],
+            "compression": None,
+            "max_size": MAX_MESSAGE_BYTES,
+            "open_timeout": OPEN_TIMEOUT_S,
+            "ping_interval": HEARTBEAT_S,
+            "ping_timeout": HEARTBEAT_S,
+            "close_timeout": CLOSE_TIMEOUT_S,
+            "logger": _library_log,
+            "ssl": self._tls,
+        }
+        if "proxy" in inspect.signature(_connect).parameters:
+            options["proxy"] = None  # since 15 a proxy of the environment would be used; a toy goes straight
+        try:
+            connection = await _connect(self._relay.url, **options)
+        except (OSError, WebSocketException, EOFError) as error:
+            raise ConnectError(refusal(error, _status(error), self._relay.url)) from error
+        if connection.subprotocol != SUBPROTOCOL:
+            await connection.close()
+            raise ConnectError(f"{self._relay.url} is no relay for toys: it does not speak {SUBPROTOCOL}")
+        return connection
+
+
+class _Session:
+    """One connection: a Link, what waits to be sent, and the two loops that write and read."""
+
+    def __init__(self, connection: Any, meter: Meter) -> None:
+        self._connection = connection
+        self._meter = meter
+        self._link = Link(Side.TOY)
+        self._outbox: asyncio.Queue[tuple[Message, str | bytes]] = asyncio.Queue(OUTBOX_MESSAGES)
+        self._is_too_slow = asyncio.Event()
+
+    async def greet(self, hello: Hello) -> Welcome:
+        """Say hello and wait for the welcome."""
+        self._link.sending(hello)
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                await self._connection.send(encode(hello))
+                message = await self._receive()
+        except TimeoutError:
+            raise ConnectError(f"the relay did not answer our hello within {OPEN_TIMEOUT_S:.0f} s") from None
+        match message:
+            case Welcome(version=version) if version == VERSION:
+                return message
+            case Welcome() | Error(code=ErrorCode.UNSUPPORTED_VERSION):
+                raise ConnectError(f"the relay speaks another version of the protocol, this toy speaks {VERSION}")
+            case Error(code=code) | Goodbye(code=code):
+                raise ConnectError(f"the relay does not take this toy now ({code})")
+            case _:
+                raise ConnectError("the relay did not answer our hello with a welcome")
+
+    def queue(self, message: UtteranceStart | UtteranceEnd | Cancel | AudioFrame) -> None:
+        """Send `message` in its turn, unless the turn was begun on another connection or is over by now."""
+        is_ours = isinstance(message, UtteranceStart) or message.turn == self._link.turn
+        if self._link.phase is Phase.CLOSED or not is_ours or not self._link.sending(message):
+            return
+        try:
+            self._outbox.put_nowait((message, encode(message)))
+        except asyncio.QueueFull:
+            self._is_too_slow.set()
+
+    async def run(self, listener: UplinkListener) -> float | None:
+        """Carry messages until the connection ends; returns a Goodbye's wait in seconds.
+
+        Raises ConnectError for a network that is too slow, ConnectionClosed and RemoteProtocolError.
+        """
+        reader = asyncio.create_task(self._read(listener), name="uplink reader")
+        others = [
+            asyncio.create_task(self._write(), name="uplink writer"),
+            asyncio.create_task(self._is_too_slow.wait(), name="uplink guard"),
+        ]
+        try:
+            await asyncio.wait([reader, *others], return_when=asyncio.FIRST_COMPLETED)
+            if self._is_too_slow.is_set():
+                raise ConnectError("the network is too slow for speech")
+            return await reader
+        finally:
+            for task in (reader, *others):
+                task.cancel()
+            await asyncio.wait([reader, *others])
+
+    async def _write(self) -> None:
+        while True:
+            message, frame = await self._outbox.get()
+            try:
+                await self._connection.send(frame)
+            except ConnectionClosed:
+                return  # the reader meets it too, and tells why
+            self._meter.sent(message, len(frame if isinstance(frame, bytes) else frame.encode()))
+
+    async def _read(self, listener: UplinkListener) -> float:
+        while True:
+            match await self._receive():
+                case Goodbye(retry_after_s=retry_after_s):
+                    return min(retry_after_s, MAX_RETRY_AFTER_S)
+                case Transcript() | SpeakingStart() | Sentence() | SpeakingEnd() | Error() | AudioFrame() as message:
+                    listener.received(message)
+                case _:
+                    continue
+
+    async def _receive(self) -> Message | None:
+        """The next message; None for one that this version does not know, or an echo of a turn that is over."""
+        frame: str | bytes = await self._connection.recv()
+        try:
+            message = decode(frame)
+        except RemoteProtocolError as error:
+            if error.code != ErrorCode.UNKNOWN_TYPE:
+                raise
+            _log.info("uplink: a message of an unknown kind was ignored")
+            return None
+        self._meter.received(message, len(frame if isinstance(frame, bytes) else frame.encode()))
+        return self._link.received(message)
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status of a refused upgrade; 10.4 puts it on the error itself."""
+    status: int | None = getattr(getattr(error, "response", error), "status_code", None)
+    return status
+
+
+def _close_code(error: ConnectionClosed) -> str:
+    """The close code of the WebSocket, as far as the peer sent one."""
+    received = getattr(error, "rcvd", None)
+    return f"code {received.code}" if received is not None else "no close code"
