@@ -7,19 +7,26 @@ beside each other, and the event loop waits for none of them.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from pommai.errors import MissingExtra, ProviderError
 from pommai.protocol import ErrorCode
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_FAILURES: Final = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What the engines' libraries raise when something is wrong inside them."""
 
 
 @contextmanager
@@ -50,13 +57,21 @@ class EngineThread:
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `call`, after the calls before it. Cancelled while it waits, it never starts.
 
-        Raises ProviderError where the engine has been closed.
+        Raises ProviderError where the engine fails, or has been closed.
         """
         try:
-            future = self._executor.submit(call, *args, **kwargs)
+            future = self._executor.submit(self._checked, partial(call, *args, **kwargs))
         except RuntimeError as error:  # "cannot schedule new futures after shutdown"
             raise ProviderError(self._stage, ErrorCode.SHUTTING_DOWN) from error
         return await asyncio.wrap_future(future)
+
+    def _checked(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except _FAILURES as error:
+            _log.error("the embedded engine of stage %s failed: %s", self._stage, type(error).__name__)
+            # A library's error text may hold the words it was given, so the error is not chained.
+            raise ProviderError(self._stage, ErrorCode.INTERNAL) from None
 
     def close(self) -> None:
         """Let the call in progress end, drop those that wait, and end the thread. Blocks until then."""

@@ -47,8 +47,11 @@ _VOICED: Final = 0.5
 _FEWEST_VOICED_BLOCKS: Final = 4
 """128 ms of voice: "Hi!" has 288. Hum, noise, taps, chords and melodies had none."""
 
-_SPEECH_TOKENS_PER_S: Final = 6
+_SPEECH_TOKENS_PER_S: Final = 8
 _SPARE_TOKENS: Final = 8
+_MAX_TOKENS: Final = 224
+"""In one window. CTranslate2 writes at most half of the `max_length` it is given, which may be 448."""
+
 _REPETITIVE: Final = 2.4
 """Compression ratio above which a text repeats itself (Whisper's own limit, as are the next and the last)."""
 
@@ -146,16 +149,14 @@ class LocalSTT:
         voiced = 0 if _silent(samples) else self._voiced_blocks(samples)
         if voiced < _FEWEST_VOICED_BLOCKS or cancelled.is_set():
             return _UNHEARD
-        max_tokens = _SPARE_TOKENS + int(_SPEECH_TOKENS_PER_S * voiced * _BLOCK / _FORMAT.rate_hz)
-        try:
-            features = self._model.feature_extractor(samples)
-            hearing = None
-            if features.shape[-1] + _MARGIN < _FULL_WINDOW:
-                hearing = self._quickly(features, max_tokens)
-            if hearing is None or (hearing.suspect and not cancelled.is_set()):
-                hearing = self._thoroughly(samples, max_tokens, cancelled)
-        except RuntimeError as error:
-            raise ProviderError("stt", ErrorCode.INTERNAL) from error
+        expected_tokens = _SPEECH_TOKENS_PER_S * voiced * _BLOCK / _FORMAT.rate_hz
+        max_tokens = min(_MAX_TOKENS, _SPARE_TOKENS + int(expected_tokens))
+        features = self._model.feature_extractor(samples)
+        hearing = None
+        if features.shape[-1] + _MARGIN < _FULL_WINDOW:
+            hearing = self._quickly(features, max_tokens)
+        if hearing is None or (hearing.suspect and not cancelled.is_set()):
+            hearing = self._thoroughly(samples, max_tokens, cancelled)
         return hearing.transcript()
 
     def _voiced_blocks(self, samples: Samples) -> int:
@@ -178,7 +179,7 @@ class LocalSTT:
             self._model.encode(padded),
             [self._prompt],
             beam_size=1,
-            max_length=len(self._prompt) + max_tokens,
+            max_length=2 * max_tokens,
             return_scores=True,
             return_no_speech_prob=True,
             suppress_tokens=self._suppressed,
@@ -188,7 +189,7 @@ class LocalSTT:
             text=self._tokenizer.decode(tokens).strip(),
             logprob=result.scores[0] * len(tokens) / (len(tokens) + 1),  # the end token counts as one of them
             no_speech=result.no_speech_prob,
-            cut=len(tokens) >= max_tokens - 1,
+            cut=len(tokens) >= max_tokens,
         )
 
     def _thoroughly(self, samples: Samples, max_tokens: int, cancelled: threading.Event) -> _Hearing:
@@ -200,7 +201,7 @@ class LocalSTT:
             temperature=0.0,
             without_timestamps=True,
             condition_on_previous_text=False,
-            max_new_tokens=min(max_tokens, 200),
+            max_new_tokens=2 * max_tokens - len(self._prompt),
         )
         heard = []
         for segment in segments:  # lazy: each step is one window
