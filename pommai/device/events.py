@@ -27,7 +27,7 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection to the relay is gone; the uplink goes on trying by itself."""
+    """The connection to the relay is gone; the uplink goes on trying by itself. Comes before the next `Connected`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,10 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Tapped:
-    """The button came up again too soon to be a hold. `count`: taps so far in one quick row: 1, 2, 3."""
+    """The button came up again too soon to be a hold. `count`: taps so far in one quick row: 1, 2, 3 …
+
+    Told at once and not when the row is over, because the microphone must close now.
+    """
 
     count: int
 
@@ -76,12 +79,12 @@ class TurnFailed:
 
 @dataclass(frozen=True, slots=True)
 class SoundFailed:
-    """The microphone or the speaker stopped working."""
+    """The microphone or the speaker stopped working. If it still does when it is next used, this comes again."""
 
 
 @dataclass(frozen=True, slots=True)
 class TimeLimitReached:
-    """The time that the present state may last (`machine.LIMIT_S`) is over."""
+    """The present state has lasted as long as it may (`machine.LIMIT_S`)."""
 
 
 Event = (
