@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from pommai.device.machine import (
@@ -77,12 +78,8 @@ def _wheel(seconds: float, period_s: float) -> Color:
 
 def _is_on(seconds: float, *durations_s: float) -> bool:
     """Whether a blink is lit: the durations are on, off, on, off … and begin again after the last."""
-    rest_s = math.fmod(seconds, sum(durations_s))
-    for index, duration_s in enumerate(durations_s):
-        if rest_s < duration_s:
-            return index % 2 == 0
-        rest_s -= duration_s
-    return False
+    within_s = seconds % sum(durations_s)
+    return sum(within_s >= edge_s for edge_s in accumulate(durations_s)) % 2 == 0
 
 
 # --- patterns ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,116 @@
+"""The lights, sampled at moments that were worked out by hand from the product's list."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pommai.device import lights
+from pommai.device.lights import MIN_BRIGHTNESS, OPEN_MIC_BLUE, Color, Pattern, dimmed, pattern_for
+from pommai.device.machine import Listening, Paused, State
+from pommai.protocol import ErrorCode
+from tests.unit.device.state_table import STATES, show
+
+Percent = tuple[int, int, int]
+DARK: Percent = (0, 0, 0)
+RED: Percent = (100, 0, 0)
+AMBER: Percent = (100, 50, 0)
+BLUE: Percent = (0, 0, 100)
+
+GOLDEN: dict[Pattern, dict[float, Percent]] = {
+    lights.idle: {0: DARK, 1: (0, 0, 15), 2: (0, 0, 30), 3: (0, 0, 15), 4: DARK, 402: (0, 0, 30)},
+    lights.listening: {
+        0: BLUE,
+        0.09: BLUE,
+        0.11: (0, 0, 60),
+        0.19: (0, 0, 60),
+        0.21: BLUE,
+        0.29: BLUE,
+        0.31: (0, 0, 60),
+        0.39: (0, 0, 60),
+        0.41: BLUE,
+        0.51: BLUE,
+        19.9: BLUE,
+    },
+    lights.thinking: {
+        0: (50, 0, 0),
+        1: (50, 50, 0),
+        2: (0, 50, 0),
+        3: (0, 50, 50),
+        4: (0, 0, 50),
+        5: (50, 0, 50),
+        5.5: (50, 0, 25),
+        6: (50, 0, 0),
+    },
+    lights.speaking: {0: (0, 100, 0), 77.7: (0, 100, 0)},
+    lights.error: {0: RED, 0.09: RED, 0.11: DARK, 0.19: DARK, 0.21: RED, 2.95: DARK},
+    lights.connecting: {0: DARK, 0.5: (50, 25, 0), 1: AMBER, 1.5: (50, 25, 0), 2: DARK},
+    lights.offline: {0: DARK, 1: (10, 10, 10), 2: (20, 20, 20), 4: DARK},
+    lights.paused: {0: (9, 0, 15), 3600: (9, 0, 15)},
+    lights.guardian_alert: {
+        0: AMBER,
+        0.14: AMBER,
+        0.16: DARK,
+        0.24: DARK,
+        0.26: AMBER,
+        0.39: AMBER,
+        0.41: DARK,
+        0.99: DARK,
+        1.01: AMBER,
+    },
+    lights.updating: {0: (25, 25, 25), 0.6: (50, 50, 50), 1.1: (75, 75, 75), 1.9: (100, 100, 100), 2.1: (25, 25, 25)},
+    lights.low_battery: {0: RED, 0.49: RED, 0.51: DARK, 1.99: DARK, 2.01: RED},
+    lights.celebrate: {0: RED, 1 / 6: (100, 100, 0), 1 / 3: (0, 100, 0), 2 / 3: BLUE, 1: RED},
+}
+
+
+def percent(color: Color) -> Percent:
+    return round(100 * color.red), round(100 * color.green), round(100 * color.blue)
+
+
+@pytest.mark.parametrize("pattern", GOLDEN, ids=lambda pattern: pattern.__name__)
+def test_a_pattern_looks_as_the_product_says(pattern: Pattern) -> None:
+    assert {seconds: percent(pattern(seconds)) for seconds in GOLDEN[pattern]} == GOLDEN[pattern]
+
+
+@pytest.mark.parametrize("pattern", GOLDEN, ids=lambda pattern: pattern.__name__)
+@given(seconds=st.floats(0, 1e6))
+def test_every_channel_stays_between_off_and_full(pattern: Pattern, seconds: float) -> None:
+    color = pattern(seconds)
+    assert all(0.0 <= channel <= 1.0 for channel in (color.red, color.green, color.blue))
+
+
+@pytest.mark.parametrize("state", STATES, ids=show)
+def test_every_state_has_a_pattern(state: State) -> None:
+    assert pattern_for(state) in GOLDEN
+
+
+def test_the_pattern_depends_on_the_kind_of_state_alone() -> None:
+    assert pattern_for(Listening(1, started=False)) is pattern_for(Listening(9, started=True))
+    assert pattern_for(Paused(1, ErrorCode.PAUSED)) is pattern_for(Paused(1, ErrorCode.QUIET_HOURS))
+
+
+@given(state=st.sampled_from(STATES), seconds=st.floats(0, 400), brightness=st.floats(0, 1))
+def test_an_open_microphone_is_visible_and_never_mistaken(state: State, seconds: float, brightness: float) -> None:
+    color = pattern_for(state)(seconds)
+    looks_open = color.blue >= OPEN_MIC_BLUE and color.red == color.green == 0
+    assert looks_open == isinstance(state, Listening)
+    if looks_open:
+        assert dimmed(color, brightness).blue >= OPEN_MIC_BLUE * MIN_BRIGHTNESS
+
+
+@pytest.mark.parametrize(("brightness", "factor"), [(1.0, 1.0), (0.5, 0.5), (0.1, 0.1), (0.0, 0.1), (7.0, 1.0)])
+def test_brightness_dims_every_channel_alike(brightness: float, factor: float) -> None:
+    assert dimmed(Color(1.0, 0.5, 0.0), brightness) == Color(factor, 0.5 * factor, 0.0)
+
+
+def test_states_that_a_child_must_tell_apart_look_different() -> None:
+    by_pattern: dict[Pattern, set[str]] = {}
+    for state in STATES:
+        by_pattern.setdefault(pattern_for(state), set()).add(type(state).__name__)
+    shared = [names for names in by_pattern.values() if len(names) > 1]
+    assert shared == [{"Booting", "Connecting"}]
+    assert len(by_pattern) == len(typing.get_args(State)) - 1
