@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from pommai.relay.providers.local_engine import EngineThread, importing, package_folder
+from pommai.relay.providers.local_engine import EngineThread, encodable, importing, package_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,8 +68,7 @@ class LocalEmbedder:
         """Mean of the token vectors of each text, as the model was trained, scaled to length 1."""
         import numpy as np
 
-        encodable = [text.encode("utf-8", "replace").decode() for text in texts]  # a lone surrogate cannot be encoded
-        encodings = self._tokenizer.encode_batch(encodable)
+        encodings = self._tokenizer.encode_batch([encodable(text) for text in texts])
         ids = np.array([encoding.ids for encoding in encodings], dtype=np.int64)
         mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int64)
         inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
