@@ -1,0 +1,173 @@
+"""The relay put together: from process start to the last goodbye."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from pommai.errors import StoreError
+from pommai.relay import listening
+from pommai.relay.allowance import Allowances, limits_of
+from pommai.relay.loading import LoadedPipeline, Progress, load_pipeline, quiet, warm_up
+from pommai.relay.metrics import Metrics
+from pommai.relay.server import RelayServer, RelayStore
+from pommai.relay.settings import RelaySettings
+from pommai.relay.stores.sqlite import SqliteStore
+from pommai.relay.turn import Pipeline
+
+__all__ = ["LoadedPipeline", "Progress", "RunningRelay", "load_pipeline", "run", "running", "serve", "warm_up"]
+
+GRACE_S: Final = 5.0
+"""How long the turns in flight may go on when the relay is told to stop."""
+
+SWEEP_S: Final = 3600.0
+"""Between two looks for turns and words that are older than the settings allow."""
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """The result of `main`, in a uvloop where there is one, else in asyncio's own loop."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(main)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+@dataclass(frozen=True, slots=True)
+class RunningRelay:
+    """A relay that serves toys. `url`: what a toy on this machine connects to."""
+
+    url: str
+    port: int
+    stop: Callable[[], Awaitable[None]]
+
+
+@asynccontextmanager
+async def running(
+    settings: RelaySettings,
+    *,
+    pipeline: Pipeline,
+    store: RelayStore,
+    grace_s: float = GRACE_S,
+    sockets: Sequence[socket.socket] = (),
+) -> AsyncIterator[RunningRelay]:
+    """A relay that serves until the block is left, or until its `stop` is called; pipeline and store stay open.
+
+    `sockets`: already bound, if they are. Raises ConfigError and AddressError before anything is served.
+    """
+    tls = listening.tls_context(settings.server)
+    allowances = Allowances(limits_of(settings.toys))
+    server = RelayServer(settings, pipeline, store, metrics=Metrics(), rest=allowances.rest, record=allowances.used)
+    bound = list(sockets) or listening.bind(settings.server)
+    port: int = bound[0].getsockname()[1]
+    stopped: asyncio.Future[None] | None = None
+
+    async def stop() -> None:
+        nonlocal stopped
+        stopped = stopped or asyncio.ensure_future(server.stop(grace_s))
+        await asyncio.shield(stopped)
+
+    await server.start(bound, tls)
+    sweeping = asyncio.create_task(_sweep(store), name="sweep")
+    try:
+        yield RunningRelay(listening.url(settings.server, port), port, stop)
+    finally:
+        sweeping.cancel()
+        await asyncio.wait({sweeping})
+        await stop()
+
+
+async def _sweep(store: RelayStore) -> None:
+    """Now and every hour, have the store remove what is too old."""
+    while True:
+        try:
+            n_rows = await store.sweep(time.time())
+            _log.info("swept rows=%d", n_rows)
+        except StoreError:
+            _log.exception("nothing swept")
+        await asyncio.sleep(SWEEP_S)
+
+
+async def serve(settings: RelaySettings, *, progress: Progress = quiet, ready: Callable[[RunningRelay], None]) -> None:
+    """Everything that `pommai relay run` does: load, call `ready`, serve until SIGTERM or SIGINT, say goodbye.
+
+    The port is taken before the engines are loaded, so that a taken one is told at once; toys that come early wait.
+    """
+    listening.tls_context(settings.server)
+    limits_of(settings.toys)
+    with _told_to_stop() as told, _bound(settings) as sockets:
+        store = await SqliteStore.open(settings.store)
+        try:
+            pipeline = await _unless(told, load_pipeline(settings, progress=progress))
+            if pipeline is None:
+                return
+            try:
+                async with running(settings, pipeline=pipeline, store=store, sockets=sockets) as relay:
+                    ready(relay)
+                    await told.wait()
+                    _log.info("stopping")
+            finally:
+                pipeline.close()
+        finally:
+            await store.close()
+
+
+async def _unless(told: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result of `work`, or None if we are told to stop before it is there."""
+    working, waiting = asyncio.create_task(work), asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        for task in (working, waiting):
+            task.cancel()
+        await asyncio.wait({working, waiting})
+
+
+@contextmanager
+def _bound(settings: RelaySettings) -> Iterator[list[socket.socket]]:
+    sockets = listening.bind(settings.server)
+    try:
+        yield sockets
+    finally:
+        for bound in sockets:
+            bound.close()
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[asyncio.Event]:
+    """Set by the first SIGTERM or SIGINT; the second one ends the process at once, as it always does."""
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+
+    def release() -> None:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+    def tell() -> None:
+        release()
+        told.set()
+
+    for number in signals:
+        loop.add_signal_handler(number, tell)
+    try:
+        yield told
+    finally:
+        release()

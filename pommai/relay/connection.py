@@ -1,0 +1,184 @@
+"""One toy's WebSocket: frames in, messages out, and every way in which that can go wrong.
+
+What cannot be read is answered with an error code and the connection lives; ten such messages in a minute close it
+with 1008. Two sizes are too large: up to four times `MAX_MESSAGE_BYTES` a message is read and answered `too_large`;
+beyond that it is not even read, because nobody should be able to fill the memory, and the connection ends with 1009.
+
+Memory is bounded for a toy that reads slowly, too: aiohttp waits once some 64 KiB are unsent, a send that waits longer
+than `SEND_S` drops the connection, and so does the kernel (`TCP_USER_TIMEOUT`) if the toy takes nothing at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket as tcp
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
+
+from pommai.errors import RemoteProtocolError
+from pommai.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, AudioFrame, ErrorCode, Hello, ToToy, decode, encode
+from pommai.relay.auth import SlidingWindow
+from pommai.relay.conversation import Conversation
+from pommai.relay.metrics import Metrics
+from pommai.relay.voice import Send
+
+HELLO_S: Final = 10.0
+SEND_S: Final = 10.0
+CLOSE_S: Final = 2.0
+HEARTBEAT_S: Final = 20.0
+UNREAD_MS: Final = 30_000
+
+MAX_BAD_MESSAGES: Final = 10
+BAD_WINDOW_S: Final = 60.0
+READ_LIMIT_BYTES: Final = 4 * MAX_MESSAGE_BYTES
+
+_log = logging.getLogger(__name__)
+
+
+def new_socket() -> web.WebSocketResponse:
+    """A WebSocket as every toy gets it: uncompressed, watched, and capped."""
+    return web.WebSocketResponse(
+        protocols=(SUBPROTOCOL,),
+        heartbeat=HEARTBEAT_S,
+        compress=False,  # Opus does not shrink any further
+        max_msg_size=READ_LIMIT_BYTES,
+        timeout=CLOSE_S,
+    )
+
+
+class ToyConnection:
+    """Serves one toy over one prepared socket. `serve` belongs to the request's task; any other may call `leave`."""
+
+    def __init__(
+        self,
+        toy: str,
+        socket: web.WebSocketResponse,
+        transport: asyncio.Transport,
+        begin: Callable[[Send], Conversation],
+        metrics: Metrics,
+    ) -> None:
+        """`begin`: makes the toy's conversation around the given `Send`."""
+        self._toy = toy
+        self._socket = socket
+        self._transport = transport
+        self._metrics = metrics
+        self._now = asyncio.get_running_loop().time
+        self._conversation = begin(self._send)
+        self._bad = SlidingWindow(MAX_BAD_MESSAGES, BAD_WINDOW_S)
+        self._leaving: asyncio.Event | None = None
+        _drop_if_unread(transport)
+
+    async def serve(self) -> None:
+        """Talk with the toy until either side leaves; afterwards the socket is closed and no turn is in flight."""
+        code: int = WSCloseCode.INTERNAL_ERROR
+        try:
+            async with self._conversation:
+                code = await self._talk()
+        finally:
+            if self._leaving is not None:
+                await self._leaving.wait()
+            else:
+                await self._close(code)
+
+    async def leave(self, grace_s: float, retry_after_s: float) -> None:
+        """Say goodbye and close with 1001; a turn in flight may end within `grace_s` seconds. Raises nothing."""
+        if self._leaving is not None:
+            await self._leaving.wait()
+            return
+        self._leaving = asyncio.Event()
+        try:
+            with suppress(ConnectionError):
+                await self._conversation.close(grace_s, retry_after_s)
+            await self._close(WSCloseCode.GOING_AWAY)
+        finally:
+            self._leaving.set()
+
+    async def _talk(self) -> int:
+        """Take frames until the connection is to be closed; the code to close it with."""
+        hello_due_s: float | None = self._now() + HELLO_S
+        while True:
+            try:
+                # At least a millisecond: 0 would mean to wait for ever.
+                wait_s = None if hello_due_s is None else max(0.001, hello_due_s - self._now())
+                frame = await self._socket.receive(wait_s)
+            except TimeoutError:
+                _log.info("no hello toy=%s", self._toy)
+                return WSCloseCode.POLICY_VIOLATION
+            if frame.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                return self._ended(frame.data)
+            try:
+                if await self._take(frame.data):
+                    hello_due_s = None
+            except RemoteProtocolError as error:
+                self._metrics.failed(error.code)
+                _log.info("message refused toy=%s code=%s", self._toy, error.code)
+                if not await self._refused(ErrorCode(error.code)):
+                    return WSCloseCode.POLICY_VIOLATION
+            except ConnectionError:
+                return WSCloseCode.GOING_AWAY
+            if self._conversation.closed:
+                return WSCloseCode.PROTOCOL_ERROR
+
+    async def _take(self, frame: str | bytes) -> bool:
+        """Act on one frame; whether it was the toy's hello."""
+        self._metrics.received(len(frame))
+        message = decode(frame)
+        await self._conversation.receive(message)
+        return isinstance(message, Hello)
+
+    async def _refused(self, code: ErrorCode) -> bool:
+        """Answer a message that could not be read or was not allowed; whether the connection may live."""
+        try:
+            await self._conversation.refuse(code)
+        except ConnectionError:
+            return False
+        if not self._bad.add(self._now()):
+            return True
+        _log.warning("too many bad messages toy=%s", self._toy)
+        return False
+
+    def _ended(self, reason: object) -> int:
+        """The toy has closed the connection, or broke the rules of WebSocket; aiohttp has answered that already."""
+        if isinstance(reason, WebSocketError):
+            too_large = reason.code == WSCloseCode.MESSAGE_TOO_BIG
+            code = ErrorCode.TOO_LARGE if too_large else ErrorCode.BAD_MESSAGE
+            self._metrics.failed(code)
+            _log.info("connection refused by its frames toy=%s code=%s", self._toy, code)
+            return reason.code
+        return WSCloseCode.OK
+
+    async def _send(self, message: ToToy | AudioFrame) -> None:
+        """Put one message on the wire. Raises ConnectionError for a toy that is gone, or does not read."""
+        frame = encode(message)
+        try:
+            async with asyncio.timeout(SEND_S):
+                if isinstance(frame, bytes):
+                    await self._socket.send_bytes(frame)
+                else:
+                    await self._socket.send_str(frame)
+        except TimeoutError:
+            _log.warning("toy does not read toy=%s", self._toy)
+            self._transport.abort()
+            raise ConnectionAbortedError("the toy does not read") from None
+        self._metrics.sent(len(frame))
+
+    async def _close(self, code: int) -> None:
+        """Close the socket, politely if the toy answers in time."""
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await self._socket.close(code=code)
+        finally:
+            if not self._transport.is_closing() or self._transport.get_write_buffer_size():
+                self._transport.abort()
+
+
+def _drop_if_unread(transport: asyncio.Transport) -> None:
+    """Have the kernel drop the connection if the toy leaves data unacknowledged, or its window closed, for too long."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and hasattr(tcp, "TCP_USER_TIMEOUT"):  # Linux
+        connection.setsockopt(tcp.IPPROTO_TCP, tcp.TCP_USER_TIMEOUT, UNREAD_MS)

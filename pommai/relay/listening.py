@@ -1,0 +1,110 @@
+"""Where the relay listens: addresses, TLS, and what is refused before anything is loaded."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from pathlib import Path
+from typing import Final
+
+from pommai.errors import AddressError, ConfigError
+from pommai.protocol import PATH
+from pommai.relay.auth import is_loopback
+from pommai.relay.settings import ServerSettings
+
+BACKLOG: Final = 128
+
+
+def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
+    """The context for TLS, or None for plain `ws`. Raises ConfigError with every problem.
+
+    Plain `ws` is refused on any address that other machines can reach, unless the owner insists: whoever listens on
+    the way would hear the child.
+    """
+    if not settings.tls_cert and not settings.tls_key:
+        if not (settings.insecure or settings.host == "localhost" or is_loopback(settings.host)):
+            raise ConfigError(
+                [
+                    f"server.host is {settings.host!r}, which other machines can reach, and there is no TLS: "
+                    "set server.tls_cert and server.tls_key, or server.insecure = true on a network you trust"
+                ]
+            )
+        return None
+    problems = [
+        f"server.{name}: {problem}"
+        for name, path in (("tls_cert", settings.tls_cert), ("tls_key", settings.tls_key))
+        if (problem := _file_problem(path))
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return _loaded(settings)
+
+
+def _file_problem(path: str) -> str | None:
+    """Why a PEM file cannot be used; None if it can be read."""
+    if not path:
+        return "must be set too: certificate and key belong together"
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        return f"{path} cannot be read: {error.strerror}"
+    return None if b"-----BEGIN " in content else f"{path} is not a PEM file"
+
+
+def _loaded(settings: ServerSettings) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # Without a password here, OpenSSL would ask for one on the terminal.
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            problem = f"server.tls_key: the key in {settings.tls_key} does not belong to {settings.tls_cert}"
+        else:
+            problem = (
+                f"server.tls_cert, server.tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used "
+                f"({error.reason or 'not a certificate and its key'}); the key must have no passphrase"
+            )
+        raise ConfigError([problem]) from error
+    return context
+
+
+def bind(settings: ServerSettings) -> list[socket.socket]:
+    """Listening sockets on every address of the host, all on one port; close them, or give them to a server.
+
+    Raises AddressError that names address and port.
+    """
+    where = f"{settings.host}:{settings.port}"
+    try:
+        infos = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
+        )
+    except (socket.gaierror, UnicodeError) as error:
+        raise AddressError(f"{where}: {settings.host!r} is not a name or address that this machine knows") from error
+    port, sockets = settings.port, list[socket.socket]()
+    try:
+        for family, address in sorted({(info[0], info[4][0]) for info in infos}):
+            sockets.append(socket.create_server((str(address), port), family=family, backlog=BACKLOG))
+            port = sockets[0].getsockname()[1]
+    except OSError as error:
+        for bound in sockets:
+            bound.close()
+        raise AddressError(f"{where} {_reason(error)}") from error
+    return sockets
+
+
+def _reason(error: OSError) -> str:
+    return {
+        errno.EADDRINUSE: "is taken by another program",
+        errno.EADDRNOTAVAIL: "is not an address of this machine",
+        errno.EACCES: "may not be used: ports below 1024 are for the system",
+    }.get(error.errno or 0, f"cannot be listened on: {error.strerror}")
+
+
+def url(settings: ServerSettings, port: int) -> str:
+    """The address that a toy on this machine connects to."""
+    scheme = "wss" if settings.tls_cert else "ws"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}.get(host, host)
+    return f"{scheme}://{host}:{port}{PATH}"

@@ -1,0 +1,218 @@
+"""The relay's HTTP side: who may open a WebSocket, and two pages for machines.
+
+`/v1/toy` is for toys, `/healthz` for whoever watches the service, `/metrics` for a Prometheus on the same machine.
+Headers that a proxy adds are never a reason to trust; a request that carries them does not count as local.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from aiohttp import hdrs, web
+
+import pommai
+from pommai.errors import StoreError
+from pommai.limits import Rest
+from pommai.protocol import PATH, SUBPROTOCOL
+from pommai.relay.auth import FailureLimiter, TokenStore, bearer, is_loopback, toy_of
+from pommai.relay.connection import CLOSE_S, ToyConnection, new_socket
+from pommai.relay.conversation import Conversation
+from pommai.relay.metrics import CONTENT_TYPE, Metrics
+from pommai.relay.ports import Store, TurnRecord
+from pommai.relay.settings import RelaySettings
+from pommai.relay.turn import Pipeline
+from pommai.relay.voice import Send
+
+RETRY_S: Final = 5.0
+"""When a toy may come back after the relay said goodbye, or was full."""
+
+REPLACED_RETRY_S: Final = 60.0
+"""The same after another connection with the same token: two toys must not chase each other."""
+
+_log = logging.getLogger(__name__)
+
+
+class RelayStore(Store, TokenStore, Protocol):
+    """All that the relay keeps: turns and tokens."""
+
+
+class RelayServer:
+    """Serves toys on sockets that are already bound, from `start` until `stop`."""
+
+    def __init__(
+        self,
+        settings: RelaySettings,
+        pipeline: Pipeline,
+        store: RelayStore,
+        *,
+        metrics: Metrics,
+        rest: Callable[[str], Rest | None],
+        record: Callable[[TurnRecord], object],
+    ) -> None:
+        """`rest`: why a toy must rest now. `record`: told of every turn that is over, before it is stored."""
+        self._settings = settings
+        self._pipeline = pipeline
+        self._store = store
+        self._metrics = metrics
+        self._rest = rest
+        self._record = record
+        self._failures = FailureLimiter()
+        self._now = asyncio.get_running_loop().time
+        self._connections: dict[str, ToyConnection] = {}
+        self._arriving = 0
+        self._replaced: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        application = web.Application()
+        application.add_routes(
+            [web.get(PATH, self._toy), web.get("/healthz", self._health), web.get("/metrics", self._metrics_page)]
+        )
+        application.on_response_prepare.append(_unbranded)
+        self._runner = web.AppRunner(application, handle_signals=False, access_log=None, shutdown_timeout=CLOSE_S)
+
+    async def start(self, sockets: list[socket.socket], tls: ssl.SSLContext | None) -> None:
+        """Begin to serve on `sockets`, which belong to the server from now on."""
+        await self._runner.setup()
+        for bound in sockets:
+            await web.SockSite(self._runner, bound, ssl_context=tls).start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Let nobody in any more, say goodbye to every toy, and close; turns may end within `grace_s` seconds."""
+        self._stopping = True
+        for site in tuple(self._runner.sites):
+            await site.stop()
+        leaving = [connection.leave(grace_s, RETRY_S) for connection in self._connections.values()]
+        await asyncio.gather(*leaving, *self._replaced)
+        await self._runner.cleanup()
+
+    # --- /v1/toy ------------------------------------------------------------------------------------------------------
+
+    async def _toy(self, request: web.Request) -> web.StreamResponse:
+        """One toy's visit, from its token to its goodbye."""
+        if self._stopping:
+            raise _later("the relay is shutting down")
+        toy = await self._toy_of(request)
+        socket = new_socket()
+        ready = socket.can_prepare(request)
+        if not ready.ok:
+            raise web.HTTPUpgradeRequired(text="this address speaks WebSocket\n", headers={hdrs.UPGRADE: "websocket"})
+        if ready.protocol != SUBPROTOCOL:
+            raise web.HTTPBadRequest(text=f"the WebSocket sub-protocol {SUBPROTOCOL} is required\n")
+        if len(self._connections.keys() - {toy}) + self._arriving >= self._settings.server.max_toys:
+            raise _later("the relay is full")
+        self._arriving += 1
+        try:
+            await socket.prepare(request)
+        finally:
+            self._arriving -= 1
+        if request.transport is not None:  # else the toy has left while it was let in
+            await self._serve(ToyConnection(toy, socket, request.transport, self._begin(toy), self._metrics), toy)
+        return socket
+
+    async def _serve(self, connection: ToyConnection, toy: str) -> None:
+        """Serve a toy; an older connection of the same toy has to go."""
+        older = self._connections.get(toy)
+        if older is not None:
+            _log.info("connection replaced toy=%s", toy)
+            leaving = asyncio.create_task(older.leave(0.0, REPLACED_RETRY_S), name="replaced")
+            self._replaced.add(leaving)
+            leaving.add_done_callback(self._replaced.discard)
+        self._connections[toy] = connection
+        self._metrics.connected(len(self._connections))
+        _log.info("toy connected toy=%s", toy)
+        try:
+            await connection.serve()
+        finally:
+            if self._connections.get(toy) is connection:
+                del self._connections[toy]
+            self._metrics.connected(len(self._connections))
+            _log.info("toy left toy=%s", toy)
+
+    async def _toy_of(self, request: web.Request) -> str:
+        """The toy that the request's token lets in. Raises 401 for a wrong one, 429 for too many wrong ones."""
+        address = request.remote or ""
+        token = bearer(request.headers.get(hdrs.AUTHORIZATION))
+        try:
+            toy = None if token is None else await toy_of(self._store, token, time.time())
+        except StoreError:
+            _log.exception("tokens cannot be read")
+            raise _later("the relay cannot check tokens now") from None
+        if toy is not None:
+            return toy
+        self._metrics.denied()
+        wait_s = self._failures.wait_s(address, self._now())
+        if wait_s > 0:
+            raise web.HTTPTooManyRequests(
+                text="too many wrong tokens\n", headers={hdrs.RETRY_AFTER: str(math.ceil(wait_s))}
+            )
+        self._failures.failed(address, self._now())
+        _log.warning("wrong token address=%s", address)
+        raise web.HTTPUnauthorized(
+            text="a device token is required\n", headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="pommai"'}
+        )
+
+    def _begin(self, toy: str) -> Callable[[Send], Conversation]:
+        """How to make this toy's conversation, once there is a way to send."""
+
+        def begin(send: Send) -> Conversation:
+            return Conversation(
+                toy,
+                self._pipeline,
+                send,
+                record=self._keep,
+                rest=lambda: self._rest(toy),
+                max_utterance_s=self._settings.pipeline.max_utterance_s,
+                turn_budget_s=self._settings.pipeline.turn_budget_s,
+            )
+
+        return begin
+
+    async def _keep(self, turn: TurnRecord) -> None:
+        """Count a turn that is over, and store it."""
+        self._metrics.turn_ended(turn)
+        self._record(turn)
+        try:
+            await self._store.record(turn)
+        except StoreError:
+            self._metrics.not_stored()
+            raise
+
+    # --- pages for machines -------------------------------------------------------------------------------------------
+
+    async def _health(self, request: web.Request) -> web.Response:
+        """Whether toys are served, by which engines, and how many."""
+        engines = {
+            "stt": self._pipeline.stt.name,
+            "moderator": self._settings.pipeline.moderator,
+            "llm": self._pipeline.llm.name,
+            "tts": self._pipeline.tts.name,
+        }
+        health = {
+            "status": "stopping" if self._stopping else "ok",
+            "version": pommai.__version__,
+            "engines": engines,
+            "active_toys": len(self._connections),
+        }
+        return web.json_response(health, status=503 if self._stopping else 200)
+
+    async def _metrics_page(self, request: web.Request) -> web.Response:
+        """The counters, for this machine only."""
+        proxied = any(header in request.headers for header in (hdrs.X_FORWARDED_FOR, hdrs.FORWARDED, "X-Real-IP"))
+        if proxied or not is_loopback(request.remote or ""):
+            raise web.HTTPForbidden(text="metrics are for this machine only\n")
+        return web.Response(body=self._metrics.page(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
+
+
+def _later(reason: str) -> web.HTTPServiceUnavailable:
+    return web.HTTPServiceUnavailable(text=f"{reason}\n", headers={hdrs.RETRY_AFTER: str(math.ceil(RETRY_S))})
+
+
+async def _unbranded(request: web.Request, response: web.StreamResponse) -> None:
+    """Tell nobody which versions of which libraries answer."""
+    response.headers[hdrs.SERVER] = "pommai"
