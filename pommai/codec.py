@@ -129,7 +129,7 @@ class OpusDecoder:
             raise AudioError("an Opus packet is empty")
         return self._run(packet, len(packet), len(self._pcm))
 
-    def conceal(self, ms: int) -> bytes:
+    def conceal(self, ms: float) -> bytes:
         """`ms` of plausible sound in place of a packet that did not come in time (packet loss concealment)."""
         return self._run(None, 0, self._format.samples(ms))
 

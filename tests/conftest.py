@@ -11,6 +11,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
+
+settings.register_profile("pommai", deadline=None)  # machines are shared: an example's time proves nothing
+settings.load_profile("pommai")
 
 GRACE_S = 2.0
 """How long a thread that was told to stop may take to be gone."""
