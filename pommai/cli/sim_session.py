@@ -1,0 +1,116 @@
+"""One interactive virtual toy: the composition root of `pommai sim`."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from pommai.cli.embedded import embedded_relay
+from pommai.cli.output import ToyScreen, loading, toy_screen
+from pommai.cli.questions import Question, spoken
+from pommai.config import load
+from pommai.device.machine import Listening
+from pommai.device.ports import Failed, Heard, Note, RelayLost, Said, StateChanged
+from pommai.device.settings import DeviceSettings
+from pommai.device.sim import KeyboardButton, TerminalLights, VirtualMic
+from pommai.device.sound import SoundCard
+from pommai.device.virtual import VirtualToy
+from pommai.errors import ConfigError, HardwareError
+from pommai.relay.app import run
+from pommai.relay.providers.local_tts import LocalTTS
+
+
+def toy_settings(relay_url: str | None, config: Path | None) -> DeviceSettings:
+    """The toy's settings from `config` and the environment, with `relay_url` in place of theirs if it is given.
+
+    Raises ConfigError, also for a toy without a token: nothing else tells the relay who it is.
+    """
+    settings = load(DeviceSettings, [config] if config is not None else [], os.environ)
+    if relay_url is not None:
+        settings = dataclasses.replace(settings, relay=dataclasses.replace(settings.relay, url=relay_url))
+    if not settings.relay.token:
+        raise ConfigError(
+            ["POMMAI_RELAY_TOKEN is not set; get one with `pommai relay token add TOY`, or try `pommai sim --embedded`"]
+        )
+    return settings
+
+
+def run_sim(settings: DeviceSettings | None, questions: Sequence[Question] | None) -> None:
+    """Live as a toy until `q` is pressed. No settings: with a relay of its own. No questions: the real sound card."""
+    if not sys.stdin.isatty():
+        raise HardwareError("pommai sim needs a terminal: its space bar is the button")
+    with tempfile.TemporaryDirectory(prefix="pommai-sim-") as folder:
+        run(_live(settings, questions, Path(folder)))
+
+
+async def _live(settings: DeviceSettings | None, questions: Sequence[Question] | None, folder: Path) -> None:
+    async with AsyncExitStack() as stack:
+        card = await stack.enter_async_context(SoundCard()) if questions is None else None
+        with loading() as progress:
+            tts = None
+            if settings is None:
+                relay = await stack.enter_async_context(embedded_relay(folder, progress))
+                settings, tts = relay.device, relay.pipeline.tts
+            elif questions is not None:
+                progress("the child's voice")
+                tts = await asyncio.to_thread(LocalTTS.load)
+                stack.callback(tts.close)
+            sayings = [await spoken(question, tts) for question in questions or () if tts is not None]
+        quit_pressed = asyncio.Event()
+        button = stack.enter_context(KeyboardButton(sys.stdin.fileno(), quit_pressed.set))
+        screen = stack.enter_context(toy_screen())
+        lights = TerminalLights(lambda color: screen.light(color.red, color.green, color.blue))
+        mic = card.mic if card is not None else VirtualMic()
+        child = _Child(mic, sayings) if isinstance(mic, VirtualMic) else None
+        toy = VirtualToy(
+            settings,
+            observer=_Onlooker(screen, child),
+            mic=mic,
+            speaker=card.speaker if card else None,
+            lights=lights,
+            button=button,
+        )
+        await stack.enter_async_context(toy)
+        await quit_pressed.wait()
+
+
+class _Child:
+    """Says the next of `sayings` at each press."""
+
+    def __init__(self, mic: VirtualMic, sayings: Sequence[bytes]) -> None:
+        self._mic = mic
+        self._sayings = itertools.cycle(sayings)
+
+    def pressed(self) -> None:
+        self._mic.speak(next(self._sayings))
+
+
+class _Onlooker:
+    """Shows on the screen what the toy notes, and lets the virtual child speak when the toy listens."""
+
+    def __init__(self, screen: ToyScreen, child: _Child | None) -> None:
+        self._screen = screen
+        self._child = child
+
+    def noticed(self, note: Note) -> None:
+        """See `ports.Observer`."""
+        match note:
+            case StateChanged(state):
+                if isinstance(state, Listening) and not state.started and self._child is not None:
+                    self._child.pressed()
+                self._screen.state(type(state).__name__.lower())
+            case Heard(text=text):
+                self._screen.say("heard", text)
+            case Said(text=text):
+                self._screen.say("toy", text)
+            case Failed(code=code):
+                self._screen.say("error", code)
+            case RelayLost(error=error):
+                self._screen.say("relay", str(error))

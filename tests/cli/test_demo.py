@@ -1,0 +1,155 @@
+"""`pommai demo` as its user runs it: what it prints, and what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import pytest
+
+from pommai.audio import SPEECH, read_wav, write_wav
+from pommai.relay.providers.local_tts import LocalTTS
+from tests.unit.test_audio import sine
+
+KEYS = [
+    *("turn", "heard", "said", "source", "tokens", "verdicts", "ms"),
+    *("uplink_kbps", "downlink_kbps", "compression", "reply_s", "wav"),
+]
+STAGES = ["stt", "judge_in", "llm_first_token", "first_sentence", "first_audio"]
+SUMMARY = ["p50", "p95", "p50_model", "p50_bank", "ready_s", "peak_rss_mb"]
+
+
+def demo(tmp_path: Path, *args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `pommai demo` with its replies in `tmp_path`, and no standard input."""
+    return subprocess.run(
+        [sys.executable, "-m", "pommai", "demo", "--out", str(tmp_path / "out"), *args],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=110,
+        check=False,
+        env=os.environ | (env or {}),
+    )
+
+
+@pytest.mark.engines
+def test_json_is_a_line_a_turn_and_a_summary_and_nothing_else(tmp_path: Path) -> None:
+    result = demo(tmp_path, "--turns", "2", "--json")
+    assert result.returncode == 0, result.stderr
+    *turns, summary = [json.loads(line) for line in result.stdout.splitlines()]
+    assert len(turns) == 2
+    for number, turn in enumerate(turns, 1):
+        assert list(turn) == KEYS
+        assert turn["turn"] == number
+        assert turn["source"] in ("bank", "model")
+        assert list(turn["ms"]) == STAGES
+        reached = [turn["ms"][stage] for stage in STAGES]
+        assert 0 < reached[0] < reached[1] < reached[2] < reached[3] < reached[4]
+        assert turn["uplink_kbps"] <= 38.4
+        assert turn["downlink_kbps"] < 50
+        assert turn["compression"] >= 10
+        assert {v["layer"] for v in turn["verdicts"]} == {"input", "output"}
+        assert all(v["action"] == "pass" for v in turn["verdicts"])
+        reply = read_wav(Path(turn["wav"]))
+        assert SPEECH.ms(len(reply)) / 1000 == pytest.approx(turn["reply_s"], abs=0.01)
+    assert list(summary) == SUMMARY
+    assert summary["p50"] > 0
+    assert (tmp_path / "out" / "relay.db").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.engines
+def test_people_get_a_transcript_and_a_waterfall(tmp_path: Path) -> None:
+    result = demo(tmp_path, "--say", "Hello teddy!")
+    assert result.returncode == 0, result.stderr
+    for expected in (
+        "demo brain",
+        "Turn 1 of 1",
+        "heard (speech to text)",
+        "first reply audio",
+        "kbit/s",
+        "turn-01.wav",
+    ):
+        assert expected in result.stdout
+
+
+@pytest.mark.engines
+def test_any_recording_that_can_be_heard_is_understood(tmp_path: Path) -> None:
+    """48 kHz stereo is resampled; silence gets a gentle answer; ten minutes are cut at the limit with a clear word."""
+    tts = LocalTTS.load()
+    speech = tts.speak_now("What sound does a cow make?")
+    tts.close()
+    stereo = tmp_path / "stereo.wav"
+    samples = memoryview(speech).cast("h")
+    with wave.open(str(stereo), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(48_000)
+        file.writeframes(b"".join(sample.to_bytes(2, "little", signed=True) * 4 for sample in samples))
+    silence, endless = tmp_path / "silence.wav", tmp_path / "endless.wav"
+    write_wav(silence, bytes(SPEECH.bytes(1_000)))
+    write_wav(endless, sine(440, 1.0, peak=0.01) * 600)
+    result = demo(tmp_path, "--wav", str(stereo), "--wav", str(silence), "--wav", str(endless), "--json")
+    assert result.returncode == 0, result.stderr
+    heard, unheard, cut = [json.loads(line) for line in result.stdout.splitlines()][:3]
+    assert "cow" in heard["heard"].lower()
+    assert (unheard["heard"], unheard["source"]) == ("", "fixed")
+    assert "hear" in unheard["said"].lower()
+    assert cut["heard"] == ""
+    assert "600 s is longer than a toy listens" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("text.wav", b"this is not a recording", "is not a WAV file"),
+        ("empty.wav", b"", "is not a WAV file"),
+        ("none.wav", None, "there is no such file"),
+    ],
+)
+def test_a_file_that_is_no_recording_is_refused_in_one_line(
+    tmp_path: Path, name: str, content: bytes | None, told: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    result = demo(tmp_path, "--wav", str(tmp_path / name), "--json")
+    assert result.returncode == 65
+    assert result.stdout == ""
+    error, remedy = result.stderr.splitlines()
+    assert name in error
+    assert told in error
+    assert remedy.startswith("what to do:")
+
+
+def test_without_a_sound_card_mic_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    no_sound = {"PULSE_SERVER": "unix:/nonexistent", "ALSA_CONFIG_PATH": "/nonexistent", "HOME": str(tmp_path)}
+    result = demo(tmp_path, "--mic", env=no_sound)
+    assert result.returncode == 71
+    assert "error:" in result.stderr
+    assert "pommai demo" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_engine_names_the_make_target(tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "faster_whisper.py").write_text("raise ImportError(name='faster_whisper')", encoding="utf-8")
+    result = demo(tmp_path, "--json", env={"PYTHONPATH": str(tmp_path / "broken")})
+    assert result.returncode == 69
+    assert "make engines" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    result = demo(tmp_path, "--out", str(tmp_path / "file" / "out"))
+    assert result.returncode == 74
+    assert "cannot be made" in result.stderr
+
+
+def test_contradicting_options_are_a_usage_error(tmp_path: Path) -> None:
+    result = demo(tmp_path, "--mic", "--say", "hello")
+    assert result.returncode == 2
+    assert "leave out" in result.stderr
