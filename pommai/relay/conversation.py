@@ -35,7 +35,7 @@ from pommai.protocol import (
     UtteranceStart,
     Welcome,
 )
-from pommai.relay.ports import Layer, TurnRecord, Utterance
+from pommai.relay.ports import Layer, Outcome, TurnRecord, Utterance
 from pommai.relay.prompt import Exchange, History, remember
 from pommai.relay.turn import Pipeline, run_turn
 from pommai.relay.voice import Send
@@ -106,6 +106,7 @@ class Conversation:
         self._link = Link(Side.RELAY)
         self._group = asyncio.TaskGroup()
         self._turn: asyncio.Task[None] | None = None
+        self._record = TurnRecord(toy, 0, 0.0)
         self._storing = False
         self._closing = False
         self._captions = False
@@ -204,28 +205,37 @@ class Conversation:
         if self._closing:
             await self._send(Error(ErrorCode.SHUTTING_DOWN, retryable=True, turn=turn))
             return
-        record = TurnRecord(self.toy, turn, self._started_at_s, uplink_packets=len(self._heard.packets))
-        record.marks_s["ended"] = asyncio.get_running_loop().time()
-        utterance = Utterance(tuple(self._heard.packets))
+        packets = tuple(self._heard.packets)
         self._heard = _Heard(self._max_utterance_s)
+        self._record = TurnRecord(self.toy, turn, self._started_at_s, Outcome.CANCELLED, uplink_packets=len(packets))
+        self._record.marks_s["ended"] = asyncio.get_running_loop().time()
         self._storing = False
-        self._turn = self._group.create_task(self._take_turn(utterance, record), name="turn")
+        self._turn = self._group.create_task(self._take_turn(Utterance(packets), self._record), name="turn")
 
     async def _take_turn(self, utterance: Utterance, record: TurnRecord) -> None:
-        """Run the turn, then remember and store it, whether it was answered, failed or cancelled."""
-        try:
-            await run_turn(
-                self._pipeline,
-                utterance,
-                record,
-                self._history,
-                self._send,
-                captions=self._captions,
-                budget_s=self._turn_budget_s,
-            )
-        finally:
-            self._storing = True
-            await self._finish(record)
+        """Run the turn, then remember and store it; of one that is cancelled, `_stop_turn` does that."""
+        await run_turn(
+            self._pipeline,
+            utterance,
+            record,
+            self._history,
+            self._send,
+            captions=self._captions,
+            budget_s=self._turn_budget_s,
+        )
+        self._storing = True
+        await self._finish(record)
+
+    async def _stop_turn(self) -> None:
+        """Cancel the turn in flight and wait until it is gone; one that is already being stored is left to end."""
+        task, self._turn = self._turn, None
+        if task is None:
+            return
+        if not self._storing:
+            task.cancel()
+        await asyncio.wait({task})
+        if task.cancelled():
+            await self._finish(self._record)
 
     async def _finish(self, record: TurnRecord) -> None:
         if record.heard:
@@ -237,16 +247,8 @@ class Conversation:
             _log.error("turn not stored toy=%s turn=%d: %s", record.toy, record.turn, error)
         _log.info("turn over toy=%s turn=%d outcome=%s", record.toy, record.turn, record.outcome)
 
-    async def _stop_turn(self) -> None:
-        """Cancel the turn in flight and wait until it is gone; one that is already being stored is left to end."""
-        task, self._turn = self._turn, None
-        if task is None:
-            return
-        if not self._storing:
-            task.cancel()
-        await asyncio.wait({task})
-
     async def _send(self, message: ToToy | AudioFrame) -> None:
-        """Put a message on the wire, if the link still has a use for it."""
-        if self._link.sending(message):
-            await self._put(message)
+        """Put a message on the wire. Raises ConnectionError if the toy is gone, or has ended this turn meanwhile."""
+        if not self._link.sending(message):
+            raise ConnectionAbortedError("the toy has ended this turn")
+        await self._put(message)

@@ -65,8 +65,8 @@ async def run_turn(
     """Answer one utterance, and fill in `record` on the way; it counts as cancelled until it is over.
 
     `history`: what was said before, oldest first. `budget_s`: the time until the first audio, and again between any two
-    frames of it. Raises nothing for an engine that fails, is late, or for a toy that is gone; cancelling it stops every
-    engine at work and sends nothing more.
+    frames of it. Raises nothing for an engine that fails or is late, nor for a toy that is gone. Cancel it and await
+    it: every engine has stopped then, and nothing more is sent.
     """
     record.outcome = Outcome.CANCELLED
     voice = Voice(pipeline.tts, send, record, captions=captions)

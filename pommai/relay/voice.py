@@ -32,7 +32,7 @@ MAX_SENTENCE_S: Final = 40.0
 _FRAME_BYTES: Final = SPEECH.bytes(FRAME_MS)
 
 Send = Callable[[ToToy | AudioFrame], Awaitable[None]]
-"""Puts one message on the wire. Raises ConnectionError when the toy is gone, and nothing else."""
+"""Puts one message on the wire. Raises ConnectionError when the toy is gone or has ended the turn, and nothing else."""
 
 
 class Route(StrEnum):
@@ -108,11 +108,11 @@ class Voice:
         record = self._record
         if not self.started:
             await self._send(SpeakingStart(record.turn))
+        if caption and self._captions:
+            await self._send(Sentence(record.turn, caption))
+        await self._send(AudioFrame(record.turn, self._sequence, packet))
         if caption:
             record.said.append(caption)
-            if self._captions:
-                await self._send(Sentence(record.turn, caption))
-        await self._send(AudioFrame(record.turn, self._sequence, packet))
         self._sequence += 1
         self.spoken_s += seconds
         record.downlink_packets += 1
