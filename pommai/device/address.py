@@ -12,7 +12,7 @@ from pommai.errors import ConfigError
 
 
 def check_address(relay: RelayLink) -> None:
-    """Raises ConfigError if `relay` names no WebSocket address, or one that would show the token to the network."""
+    """Raises ConfigError if `relay` names no WebSocket address, one that shows the token to all, or an odd token."""
     try:
         url = urlsplit(relay.url)
         is_complete = url.scheme in ("ws", "wss") and bool(url.hostname) and url.port != 0
@@ -23,6 +23,9 @@ def check_address(relay: RelayLink) -> None:
     problems = []
     if url.username or url.password:
         problems.append("relay.url must hold no user name and no password; the token has a setting of its own")
+    token = relay.token.reveal()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        problems.append("relay.token holds characters that no token has; was it copied whole and alone?")
     if url.scheme == "ws" and not relay.insecure and not is_loopback(url.hostname or ""):
         problems.append("relay.url is plain ws:// to another machine; use wss://, or set relay.insecure = true")
     if problems:

@@ -13,7 +13,7 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
@@ -77,7 +77,7 @@ STABLE_S: Final = 10.0
 OUTBOX_MESSAGES: Final = 20_000 // FRAME_MS
 """20 s of sound. A network that is so far behind the child is no network."""
 
-MAX_RETRY_AFTER_S: Final = 300.0
+MAX_RETRY_AFTER_S: Final = 3600.0
 """The longest that a Goodbye may send a toy away."""
 
 
@@ -94,6 +94,7 @@ class WebSocketUplink:
         self._session: _Session | None = None
         self._task: asyncio.Task[None] | None = None
         self._next_sequence = 0
+        self._welcomed_s = float("inf")
 
     def start(self, listener: UplinkListener) -> None:
         """See `ports.Uplink`."""
@@ -122,36 +123,29 @@ class WebSocketUplink:
 
     async def _stay_connected(self, listener: UplinkListener) -> None:
         loop = asyncio.get_running_loop()
-        attempt = 0
+        failures = 0
         while True:
-            retry_after_s: float | None = None
-            began_s = loop.time()
+            self._welcomed_s = float("inf")
             try:
-                retry_after_s = await self._connect_once(listener)
-                error = ConnectError("the relay said goodbye")
+                await self._connect_once(listener)
             except ConnectError as caught:
                 error = caught
-            if loop.time() - began_s > STABLE_S:
-                attempt = 0
-            attempt += 1
-            wait_s = delay_s(attempt, random.random()) if retry_after_s is None else retry_after_s
+            failures = 1 if loop.time() - self._welcomed_s > STABLE_S else failures + 1
+            wait_s = error.retry_after_s if isinstance(error, _SentAwayError) else delay_s(failures, random.random())
             _log.warning("uplink: no connection, next attempt in wait_s=%.1f: %s", wait_s, error)
             listener.lost(error)
             await asyncio.sleep(wait_s)
 
-    async def _connect_once(self, listener: UplinkListener) -> float | None:
-        """One connection from its beginning to its end. Returns how long a Goodbye wants us away, None without one.
-
-        Raises ConnectError with what went wrong.
-        """
+    async def _connect_once(self, listener: UplinkListener) -> NoReturn:
+        """One connection from its beginning to its end, which is always a ConnectError that says why."""
         connection = await self._open()
         session = _Session(connection, self._meter)
         try:
             welcome = await session.greet(Hello(VERSION, __version__, self._captions))
             _log.info("uplink: welcomed by the relay")
-            self._session = session
+            self._session, self._welcomed_s = session, asyncio.get_running_loop().time()
             listener.welcomed(welcome)
-            return await session.run(listener)
+            await session.run(listener)
         except RemoteProtocolError as error:
             _log.warning("uplink: the relay broke the protocol, code=%s", error.code)
             raise ConnectError(f"the relay broke the protocol ({error.code})") from error
@@ -159,7 +153,7 @@ class WebSocketUplink:
             raise ConnectError(f"the connection broke off ({_close_code(error)})") from error
         finally:
             self._session = None
-            await connection.close()
+            await _hang_up(connection)
 
     async def _open(self) -> Any:
         """A new WebSocket, upgraded and of our subprotocol."""
@@ -182,9 +176,20 @@ class WebSocketUplink:
         except (OSError, WebSocketException, EOFError) as error:
             raise ConnectError(refusal(error, _status(error), self._relay.url)) from error
         if connection.subprotocol != SUBPROTOCOL:
-            await connection.close()
+            await _hang_up(connection)
             raise ConnectError(f"{self._relay.url} is no relay for toys: it does not speak {SUBPROTOCOL}")
         return connection
+
+
+class _SentAwayError(ConnectError):
+    """The relay said goodbye.
+
+    It named a time to come back, and the toy will.
+    """
+
+    def __init__(self, goodbye: Goodbye) -> None:
+        self.retry_after_s = min(goodbye.retry_after_s, MAX_RETRY_AFTER_S)
+        super().__init__(f"the relay said goodbye ({goodbye.code})")
 
 
 class _Session:
@@ -203,18 +208,14 @@ class _Session:
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 await self._connection.send(encode(hello))
-                message = await self._receive()
+                while not isinstance(message := await self._receive(), Welcome):
+                    if isinstance(message, Error):
+                        _log.warning("uplink: the relay failed to welcome us, code=%s", message.code)
         except TimeoutError:
             raise ConnectError(f"the relay did not answer our hello within {OPEN_TIMEOUT_S:.0f} s") from None
-        match message:
-            case Welcome(version=version) if version == VERSION:
-                return message
-            case Welcome() | Error(code=ErrorCode.UNSUPPORTED_VERSION):
-                raise ConnectError(f"the relay speaks another version of the protocol, this toy speaks {VERSION}")
-            case Error(code=code) | Goodbye(code=code):
-                raise ConnectError(f"the relay does not take this toy now ({code})")
-            case _:
-                raise ConnectError("the relay did not answer our hello with a welcome")
+        if message.version != VERSION:
+            raise ConnectError(f"the relay speaks version {message.version} of the protocol, this toy {VERSION}")
+        return message
 
     def queue(self, message: UtteranceStart | UtteranceEnd | Cancel | AudioFrame) -> None:
         """Send `message` in its turn, unless the turn was begun on another connection or is over by now."""
@@ -226,21 +227,24 @@ class _Session:
         except asyncio.QueueFull:
             self._is_too_slow.set()
 
-    async def run(self, listener: UplinkListener) -> float | None:
-        """Carry messages until the connection ends; returns a Goodbye's wait in seconds.
+    async def run(self, listener: UplinkListener) -> NoReturn:
+        """Carry messages until the connection ends.
 
-        Raises ConnectError for a network that is too slow, ConnectionClosed and RemoteProtocolError.
+        Raises ConnectError for a goodbye and for a network that is too slow, ConnectionClosed and RemoteProtocolError.
         """
         reader = asyncio.create_task(self._read(listener), name="uplink reader")
-        others = [
+        others: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._write(), name="uplink writer"),
             asyncio.create_task(self._is_too_slow.wait(), name="uplink guard"),
         ]
         try:
-            await asyncio.wait([reader, *others], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait([reader, *others], return_when=asyncio.FIRST_COMPLETED)
             if self._is_too_slow.is_set():
                 raise ConnectError("the network is too slow for speech")
-            return await reader
+            for task in done:
+                task.result()  # raises what ended it
+            await reader
+            raise ConnectError("the connection broke off while we were sending")
         finally:
             for task in (reader, *others):
                 task.cancel()
@@ -255,11 +259,9 @@ class _Session:
                 return  # the reader meets it too, and tells why
             self._meter.sent(message, len(frame if isinstance(frame, bytes) else frame.encode()))
 
-    async def _read(self, listener: UplinkListener) -> float:
+    async def _read(self, listener: UplinkListener) -> None:
         while True:
             match await self._receive():
-                case Goodbye(retry_after_s=retry_after_s):
-                    return min(retry_after_s, MAX_RETRY_AFTER_S)
                 case Transcript() | SpeakingStart() | Sentence() | SpeakingEnd() | Error() | AudioFrame() as message:
                     listener.received(message)
                 case _:
@@ -276,7 +278,20 @@ class _Session:
             _log.info("uplink: a message of an unknown kind was ignored")
             return None
         self._meter.received(message, len(frame if isinstance(frame, bytes) else frame.encode()))
+        if isinstance(message, Goodbye):
+            raise _SentAwayError(message)
         return self._link.received(message)
+
+
+async def _hang_up(connection: Any) -> None:
+    """Close politely, unless the peer takes nothing any more: the library itself would wait for it much longer."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await connection.close()
+    except TimeoutError:
+        _log.info("uplink: the relay did not close in time")
+    finally:
+        connection.transport.abort()  # does nothing to one that is closed
 
 
 def _status(error: Exception) -> int | None:

@@ -143,7 +143,8 @@ class VirtualToy:
         self.lights = lights if lights is not None else TerminalLights()
         self.meter = Meter()
         self._mic = mic if mic is not None else VirtualMic()
-        self._speaker = _Remembering(speaker) if speaker is not None else VirtualSpeaker()
+        speaker = speaker if speaker is not None else VirtualSpeaker()
+        self._speaker = speaker if isinstance(speaker, VirtualSpeaker) else _Remembering(speaker)
         self._observer = observer
         self._uplink = WebSocketUplink(settings.relay, captions=True, meter=self.meter)
         body = Body(self.button, self._mic, self._speaker, self.lights)

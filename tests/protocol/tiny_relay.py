@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -103,14 +104,16 @@ class TinyRelay:
 
 
 @asynccontextmanager
-async def tiny_relay(*scripts: Script, port: int = 0) -> AsyncIterator[TinyRelay]:
+async def tiny_relay(
+    *scripts: Script, port: int = 0, tls: ssl.SSLContext | None = None, subprotocol: str = SUBPROTOCOL
+) -> AsyncIterator[TinyRelay]:
     """Serve: the first connection meets the first script, and so on; the last script serves all that follow."""
     peers: list[Peer] = []
 
     async def toy(request: web.Request) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
             raise web.HTTPUnauthorized
-        socket = web.WebSocketResponse(protocols=(SUBPROTOCOL,), compress=False)
+        socket = web.WebSocketResponse(protocols=(subprotocol,), compress=False)
         await socket.prepare(request)
         peer = Peer(socket, request)
         peers.append(peer)
@@ -121,8 +124,8 @@ async def tiny_relay(*scripts: Script, port: int = 0) -> AsyncIterator[TinyRelay
     app.router.add_get(PATH, toy)
     runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    url = f"ws://127.0.0.1:{runner.addresses[0][1]}{PATH}"
+    await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls).start()
+    url = f"{'wss' if tls else 'ws'}://127.0.0.1:{runner.addresses[0][1]}{PATH}"
     try:
         yield TinyRelay(url, peers, runner.cleanup)
     finally:

@@ -1,0 +1,466 @@
+"""The toy's connection against relays that refuse, misbehave, stall and die."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from pommai.config import Secret
+from pommai.device import uplink as uplink_module
+from pommai.device.address import refusal
+from pommai.device.meter import Meter
+from pommai.device.ports import FromRelay
+from pommai.device.settings import RelayLink
+from pommai.device.uplink import OUTBOX_MESSAGES, WebSocketUplink
+from pommai.errors import ConfigError, ConnectError, LocalProtocolError
+from pommai.protocol import (
+    PATH,
+    AudioFrame,
+    Cancel,
+    Error,
+    ErrorCode,
+    Goodbye,
+    Hello,
+    Sentence,
+    SpeakingEnd,
+    SpeakingStart,
+    Transcript,
+    UtteranceEnd,
+    UtteranceStart,
+    Welcome,
+)
+
+from .tiny_relay import TOKEN, Peer, parrot, tiny_relay
+
+PACKET = b"\x58" + bytes(60)
+PATIENCE_S = 10.0
+
+
+class Listener:
+    """Writes down what it is told, and lets a test wait for it."""
+
+    def __init__(self) -> None:
+        self.events: list[Welcome | FromRelay | ConnectError] = []
+        self.times_s: list[float] = []
+        self._changed = asyncio.Event()
+
+    def _write(self, event: Welcome | FromRelay | ConnectError) -> None:
+        self.events.append(event)
+        self.times_s.append(asyncio.get_running_loop().time())
+        self._changed.set()
+
+    def welcomed(self, welcome: Welcome) -> None:
+        self._write(welcome)
+
+    def received(self, message: FromRelay) -> None:
+        self._write(message)
+
+    def lost(self, error: ConnectError) -> None:
+        self._write(error)
+
+    def count(self, kind: type) -> int:
+        return sum(isinstance(event, kind) for event in self.events)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def until_told(self, kind: type, times: int = 1) -> None:
+        await self.until(lambda: self.count(kind) >= times)
+
+    @property
+    def losses(self) -> list[str]:
+        return [str(event) for event in self.events if isinstance(event, ConnectError)]
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next attempt follows after a moment, as when chance is kind."""
+    monkeypatch.setattr(uplink_module, "delay_s", lambda failures, chance: 0.01)
+
+
+@asynccontextmanager
+async def connecting(
+    url: str, token: str = TOKEN, ca_file: str = "", meter: Meter | None = None
+) -> AsyncIterator[tuple[WebSocketUplink, Listener]]:
+    uplink = WebSocketUplink(RelayLink(url, Secret(token), ca_file=ca_file), captions=True, meter=meter)
+    listener = Listener()
+    uplink.start(listener)
+    try:
+        yield uplink, listener
+    finally:
+        await uplink.aclose()
+
+
+def say(uplink: WebSocketUplink, turn: int, n_packets: int) -> None:
+    uplink.send(UtteranceStart(turn))
+    for _ in range(n_packets):
+        uplink.send_audio(turn, PACKET)
+    uplink.send(UtteranceEnd(turn))
+
+
+async def test_a_turn_there_and_back() -> None:
+    meter = Meter()
+    async with tiny_relay(parrot) as relay, connecting(relay.url, meter=meter) as (uplink, listener):
+        await listener.until_told(Welcome)
+        say(uplink, 1, 3)
+        await listener.until_told(SpeakingEnd)
+        assert listener.events[1:] == [
+            Transcript(1, "hello toy"),
+            SpeakingStart(1),
+            Sentence(1, "Hello child."),
+            *(AudioFrame(1, sequence, PACKET) for sequence in range(3)),
+            SpeakingEnd(1),
+        ]
+        hello = relay.peers[0].messages[0]
+        assert isinstance(hello, Hello)
+        assert hello.captions
+        assert "Sec-WebSocket-Extensions" not in relay.peers[0].request.headers  # compression is off
+        assert meter.turn(1).uplink.frames == 5
+        assert meter.turn(1).downlink.frames == 7
+        assert meter.turn(1).uplink.audio_ms == meter.turn(1).downlink.audio_ms == 180
+
+
+async def test_sequences_begin_anew_in_each_turn() -> None:
+    async with tiny_relay(parrot) as relay, connecting(relay.url) as (uplink, listener):
+        await listener.until_told(Welcome)
+        for turn in (1, 2):
+            say(uplink, turn, 2)  # the relay's script checks the sequence
+            await listener.until_told(SpeakingEnd, turn)
+
+
+async def test_what_is_sent_without_a_connection_is_dropped() -> None:
+    async with tiny_relay(parrot) as relay, connecting(relay.url) as (uplink, listener):
+        say(uplink, 1, 2)
+        await listener.until_told(Welcome)
+        uplink.send_audio(1, PACKET)  # the rest of a turn that was begun before
+        uplink.send(UtteranceEnd(1))
+        uplink.send(Cancel(1))
+        say(uplink, 2, 1)
+        await listener.until_told(SpeakingEnd)
+        assert [getattr(message, "turn", None) for message in relay.peers[0].messages] == [None, 2, 2, 2]
+
+
+async def test_our_own_mistakes_are_told_to_us() -> None:
+    async with tiny_relay(parrot) as relay, connecting(relay.url) as (uplink, listener):
+        await listener.until_told(Welcome)
+        uplink.send(UtteranceStart(1))
+        with pytest.raises(LocalProtocolError):
+            uplink.send(UtteranceStart(2))
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_wrong_token_is_named_and_not_shown() -> None:
+    async with tiny_relay(parrot) as relay, connecting(relay.url, "another-secret") as (_, listener):
+        await listener.until_told(ConnectError)
+        assert "refuses the device token (HTTP 401)" in listener.losses[0]
+        assert "another-secret" not in listener.losses[0]
+
+
+@pytest.mark.parametrize(("status", "words"), [(429, "wait a minute"), (404, "no relay for toys"), (503, "HTTP 503")])
+async def test_a_refused_upgrade_says_what_to_do(status: int, words: str) -> None:
+    async def refuse(request: web.Request) -> web.Response:
+        return web.Response(status=status)
+
+    app = web.Application()
+    app.router.add_get(PATH, refuse)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with connecting(f"ws://127.0.0.1:{runner.addresses[0][1]}{PATH}") as (_, listener):
+        await listener.until_told(ConnectError)
+    await runner.cleanup()
+    assert words in listener.losses[0]
+
+
+async def test_a_port_where_nothing_listens() -> None:
+    with socket.socket() as reserved:  # bound, and not listening
+        reserved.bind(("127.0.0.1", 0))
+        async with connecting(f"ws://127.0.0.1:{reserved.getsockname()[1]}{PATH}") as (_, listener):
+            await listener.until_told(ConnectError, 2)  # and it goes on trying
+            assert "nothing listens at" in listener.losses[0]
+
+
+async def test_a_port_that_speaks_something_else() -> None:
+    async def banner(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(banner, "127.0.0.1", 0)
+    async with server, connecting(f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}{PATH}") as (_, listener):
+        await listener.until_told(ConnectError)
+        assert "does not speak WebSocket" in listener.losses[0]
+
+
+async def test_a_server_of_another_protocol() -> None:
+    async with tiny_relay(parrot, subprotocol="chat") as relay, connecting(relay.url) as (_, listener):
+        await listener.until_told(ConnectError)
+        assert "does not speak pommai.v1" in listener.losses[0]
+
+
+TLS = Path(__file__).parent / "tls"
+"""Self-signed for 127.0.0.1, certificate and key in one file; `expired.pem` was valid on 1 January 2020."""
+
+
+def served_with(name: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / name)
+    return context
+
+
+async def test_a_relay_with_a_certificate_that_we_trust() -> None:
+    async with (
+        tiny_relay(parrot, tls=served_with("valid.pem")) as relay,
+        connecting(relay.url, ca_file=str(TLS / "valid.pem")) as (_, listener),
+    ):
+        await listener.until_told(Welcome)
+
+
+@pytest.mark.parametrize(
+    ("served", "trusted", "words"),
+    [("expired.pem", "expired.pem", "is the clock of this toy right?"), ("valid.pem", "", "is relay.ca_file right?")],
+)
+async def test_a_certificate_that_we_do_not_trust(served: str, trusted: str, words: str) -> None:
+    ca_file = str(TLS / trusted) if trusted else ""
+    async with (
+        tiny_relay(parrot, tls=served_with(served)) as relay,
+        connecting(relay.url, ca_file=ca_file) as (_, listener),
+    ):
+        await listener.until_told(ConnectError)
+        assert words in listener.losses[0]
+
+
+async def test_a_relay_without_tls_where_tls_was_expected() -> None:
+    async with tiny_relay(parrot) as relay, connecting(relay.url.replace("ws:", "wss:")) as (_, listener):
+        await listener.until_told(ConnectError)
+        assert "does the relay speak TLS there?" in listener.losses[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TimeoutError(), "did not answer in time"),
+        (socket.gaierror(-2, "Name or service not known"), "the host of"),
+        (OSError(101, "Network is unreachable"), "Network is unreachable"),
+        (OSError("Multiple exceptions"), "no address of it answers"),
+        (EOFError(), "does not speak WebSocket"),
+    ],
+)
+def test_every_refusal_is_one_sentence_with_the_address(error: Exception, words: str) -> None:
+    text = refusal(error, None, "wss://relay.example/v1/toy")
+    assert words in text
+    assert "wss://relay.example/v1/toy" in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("relay", "words"),
+    [
+        (RelayLink("ws://relay.example/v1/toy"), "plain ws://"),
+        (RelayLink("ws://192.168.1.5:8787/v1/toy"), "plain ws://"),
+        (RelayLink("http://127.0.0.1/v1/toy"), "must look like"),
+        (RelayLink("wss://"), "must look like"),
+        (RelayLink("wss://relay.example:port/"), "must look like"),
+        (RelayLink("wss://[::1/"), "must look like"),
+        (RelayLink("wss://me:word@relay.example/v1/toy"), "no user name"),
+        (RelayLink("wss://relay.example/", Secret("two words")), "characters that no token has"),
+        (RelayLink("wss://relay.example/", Secret("line\nbreak")), "characters that no token has"),
+        (RelayLink("wss://relay.example/", ca_file="/nowhere/ca.pem"), "relay.ca_file /nowhere/ca.pem"),
+        (RelayLink("wss://relay.example/", ca_file=__file__), "holds no certificates"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_before_anything_is_sent(relay: RelayLink, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        WebSocketUplink(relay)
+    assert "word@" not in str(caught.value)
+    assert "two words" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "relay",
+    [
+        RelayLink("ws://127.0.0.1:8787/v1/toy"),
+        RelayLink("ws://localhost/v1/toy"),
+        RelayLink("ws://[::1]:8787/v1/toy"),
+        RelayLink("ws://192.168.1.5/v1/toy", insecure=True),
+        RelayLink("wss://relay.example/v1/toy"),
+    ],
+)
+def test_settings_that_can_be_used(relay: RelayLink) -> None:
+    WebSocketUplink(relay)
+
+
+async def test_the_token_is_in_no_log_even_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with tiny_relay(parrot) as relay, connecting(relay.url) as (_, listener):
+        await listener.until_told(Welcome)
+    assert "welcomed by the relay" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+# --- relays that misbehave --------------------------------------------------------------------------------------------
+
+
+async def test_a_relay_that_never_answers_hello(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uplink_module, "OPEN_TIMEOUT_S", 0.2)
+
+    async def sulk(peer: Peer) -> None:
+        while await peer.receive() is not None:
+            pass
+
+    async with tiny_relay(sulk, parrot) as relay, connecting(relay.url) as (_, listener):
+        await listener.until_told(Welcome)
+        assert "did not answer our hello" in listener.losses[0]
+
+
+@pytest.mark.parametrize(
+    ("garbage", "words"),
+    [
+        ("not json", "bad_message"),
+        ('{"type":"speaking_start"}', "bad_message"),
+        (b"\x01", "bad_message"),
+        ('{"type":"speaking_start","turn":9}', "out_of_order"),
+        ('{"type":"sentence","turn":1,"text":"' + "x" * 5000 + '"}', "bad_message"),
+        (b"\x01" + bytes(3000), "too_large"),
+        (b"\x01" + bytes(20_000), "broke off"),
+        ("x" * 2_000_000, "broke off"),
+    ],
+    ids=["no json", "no turn", "no packet", "no such turn", "long text", "large packet", "large frame", "huge frame"],
+)
+async def test_a_relay_that_sends_garbage_is_left_and_tried_again(garbage: str | bytes, words: str) -> None:
+    async def rave(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.send_raw(garbage)
+        await peer.receive()
+
+    async with tiny_relay(rave, parrot) as relay, connecting(relay.url) as (uplink, listener):
+        await listener.until_told(Welcome, 2)
+        assert words in listener.losses[0]
+        say(uplink, 1, 1)
+        await listener.until_told(SpeakingEnd)
+
+
+async def test_messages_of_a_newer_relay_are_ignored() -> None:
+    async def newer(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.send_raw('{"type":"play_a_jingle","volume":11}')
+        await peer.send_raw(b"\x09" + bytes(40))
+        await peer.send(Error(ErrorCode.INTERNAL))
+        await peer.receive()
+
+    async with tiny_relay(newer) as relay, connecting(relay.url) as (_, listener):
+        await listener.until_told(Error)
+        assert [type(event) for event in listener.events] == [Welcome, Error]
+
+
+async def test_a_relay_of_another_version() -> None:
+    async def older(peer: Peer) -> None:
+        await peer.welcome(version=7)
+        await peer.receive()
+
+    async with tiny_relay(older) as relay, connecting(relay.url) as (_, listener):
+        await listener.until_told(ConnectError)
+        assert "version 7" in listener.losses[0]
+
+
+async def test_a_goodbye_is_honoured() -> None:
+    async def leave(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.send(Goodbye(ErrorCode.SHUTTING_DOWN, 0.3))
+        await peer.receive()
+
+    async with tiny_relay(leave, parrot) as relay, connecting(relay.url) as (uplink, listener):
+        await listener.until_told(ConnectError)
+        say(uplink, 1, 1)  # into the void
+        await listener.until_told(Welcome, 2)
+        assert listener.losses == ["the relay said goodbye (shutting_down)"]
+        assert listener.times_s[2] - listener.times_s[1] >= 0.3
+
+
+async def test_a_goodbye_instead_of_a_welcome_is_honoured() -> None:
+    async def turn_away(peer: Peer) -> None:
+        await peer.receive()
+        await peer.send(Error(ErrorCode.UNSUPPORTED_VERSION), Goodbye(ErrorCode.UNSUPPORTED_VERSION, 0.3))
+        await peer.receive()
+
+    async with tiny_relay(turn_away, parrot) as relay, connecting(relay.url) as (_, listener):
+        await listener.until_told(Welcome)
+        assert listener.losses == ["the relay said goodbye (unsupported_version)"]
+        assert listener.times_s[1] - listener.times_s[0] >= 0.3
+
+
+async def test_a_relay_that_dies_in_the_middle_of_a_turn() -> None:
+    async def die(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.utterance()
+        assert peer.request.transport is not None
+        peer.request.transport.abort()
+
+    async with tiny_relay(die, parrot) as relay, connecting(relay.url) as (uplink, listener):
+        await listener.until_told(Welcome)
+        say(uplink, 1, 2)
+        await listener.until_told(Welcome, 2)
+        assert "broke off" in listener.losses[0]
+        uplink.send(Cancel(1))  # of the old connection
+        say(uplink, 2, 1)
+        await listener.until_told(SpeakingEnd)
+
+
+async def test_a_relay_slower_than_the_child_never_blocks_and_is_left() -> None:
+    async def doze(peer: Peer) -> None:
+        await peer.welcome()
+        assert peer.request.transport is not None
+        peer.request.transport.pause_reading()
+        await asyncio.Event().wait()
+
+    loop = asyncio.get_running_loop()
+    async with tiny_relay(doze, parrot) as relay, connecting(relay.url) as (uplink, listener):
+        await listener.until_told(Welcome)
+        uplink.send(UtteranceStart(1))
+        sent, longest_s = 0, 0.0
+        async with asyncio.timeout(PATIENCE_S):
+            while not listener.losses:
+                began_s = loop.time()
+                for _ in range(10):
+                    uplink.send_audio(1, bytes(1275))
+                sent += 10
+                longest_s = max(longest_s, loop.time() - began_s)
+                await asyncio.sleep(0)
+        assert listener.losses == ["the network is too slow for speech"]
+        assert sent > OUTBOX_MESSAGES
+        assert longest_s < 0.1
+        await listener.until_told(Welcome, 2)
+
+
+async def test_an_echo_of_a_cancelled_turn_is_not_handed_on() -> None:
+    async def late(peer: Peer) -> None:
+        await peer.welcome()
+        turn, _ = await peer.utterance()
+        await peer.send(Transcript(turn, "hello"), SpeakingStart(turn))
+        while not isinstance(await peer.receive(), Cancel):
+            pass
+        peer.link = type(peer.link)(peer.link.side)  # forget the cancel, as if it were still on its way
+        await peer.send_raw('{"type":"sentence","turn":1,"text":"late"}')
+        await peer.send_raw('{"type":"error","code":"internal"}')
+        await asyncio.Event().wait()
+
+    async with tiny_relay(late) as relay, connecting(relay.url) as (uplink, listener):
+        await listener.until_told(Welcome)
+        say(uplink, 1, 1)
+        await listener.until_told(SpeakingStart)
+        uplink.send(Cancel(1))
+        await listener.until_told(Error)
+        assert [type(event) for event in listener.events] == [Welcome, Transcript, SpeakingStart, Error]
