@@ -54,12 +54,12 @@ _IN_FIGURES: Final = {
     )
 }
 _NUMBERS: Final = frozenset(_IN_FIGURES.values()) | {"thirty", "forty", "fifty", "hundred", "thousand", "million"}
-_EMPTY: Final = _set("pommai pomai pommy pommie please really just so very actually")
+_EMPTY: Final = _set("pommai pomai pommy pommie really just so very actually")
 """Names for the toy, and words that add force but no meaning."""
 
-_CALLED: Final = re.compile(r",\s*(?:little |dear )?bear\b(?=\W*$)")
+_COURTESY: Final = re.compile(r"^\W*please\b|,\s*please\b(?=\W*$)|,\s*(?:little |dear )?bear\b(?=\W*$)")
 _REQUEST: Final = re.compile(
-    r"^(?:(?:can|could|will|would) you|do you want to|i want you to) "
+    r"^(?:(?:can|could|will|would) you(?: please)?|do you want to|i want you to) "
     r"(?=(?:tell|give|say|sing|count|make|read|play|help|show|teach)\b)"
 )
 _I: Final = _set("i my mine myself")
@@ -76,7 +76,7 @@ _SMALL: Final = _set(
     "and or but if than then as about over under again also too now all more most much many lot bit "
     "what which who whom whose when where why how not no yes me i my mine myself you your yours yourself "
     "want like need go going come thing things something someone know tell say give make made ever always right "
-    "today tomorrow yesterday tonight soon later day little feel feeling feels felt"
+    "today tomorrow yesterday tonight soon later day little feel feeling feels felt please"
 )
 """Words that leave the subject of a sentence open."""
 
@@ -126,7 +126,7 @@ class Wording:
 
 def wording(text: str) -> Wording:
     """What was said, without case, punctuation, short forms, politeness and the toy's name."""
-    spoken = _CALLED.sub("", text.casefold().replace("\u2019", "'"))
+    spoken = _COURTESY.sub("", text.casefold().replace("\u2019", "'"))
     for short, full in _SHORT_FORMS:
         spoken = spoken.replace(short, full)
     words = (word for raw in re.findall(r"[^\W_]+", spoken) for word in _same(raw).split())
