@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-NEAR: Final = 0.45
-MARGIN: Final = 0.02
-"""The thresholds: chosen on tests/data/guardian/dev.toml; `bench/guardian.py` shows what they give."""
+NEAR: Final = 0.5
+MARGIN: Final = 0.06
+"""The thresholds, chosen on tests/data/guardian/dev.toml; a group may ask for more nearness than `NEAR`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Meaning:
     layers: frozenset[Layer]
     texts: tuple[str, ...]
     need: Need | None = None
+    near: float = NEAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,10 @@ class Anchors:
         self, owners: Sequence[tuple[Meaning, int]], unsafe: NDArray[np.float32], safe: NDArray[np.float32]
     ) -> None:
         """Made by `of_layer`: for each row of `unsafe` its group and number; rows are unit vectors."""
+        import numpy as np
+
         self._owners = tuple(owners)
+        self._near = np.array([meaning.near for meaning, _ in owners], dtype=np.float32)
         self._unsafe = unsafe
         self._safe = safe
 
@@ -101,7 +105,7 @@ class Anchors:
         pieces = np.array(vectors, dtype=np.float32)
         unsafe = pieces @ self._unsafe.T
         safe = (pieces @ self._safe.T).max(axis=1, keepdims=True)
-        meant = np.where((unsafe >= NEAR) & (unsafe - safe >= MARGIN), unsafe, 0.0).max(axis=0)
+        meant = np.where((unsafe >= self._near) & (unsafe - safe >= MARGIN), unsafe, 0.0).max(axis=0)
         found: dict[str, Likeness] = {}
         for row in np.argsort(-meant):
             meaning, number = self._owners[row]
@@ -119,6 +123,7 @@ def _meaning(entry: Mapping[str, object]) -> Meaning:
         layers=_layers(entry),
         texts=_texts(entry, "texts"),
         need=None if need is None else Need(str(need)),
+        near=float(str(entry.get("near", NEAR))),
     )
 
 

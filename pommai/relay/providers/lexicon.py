@@ -4,8 +4,8 @@ Pure. A phrase is words between spaces, over text from `normalise.readings`:
 
     bomb|bombs      one of these words         ?my uncle      a word that may be missing
     stab*           a word that begins so      hit ... me     up to three words between
-    <family>        one of a named group       grown_up       with or without the space
-    ^  $            the text begins or ends here
+    <family>        one of a named group       light ~ match  up to three small words ("the", "my", "to") between
+    grown_up        with or without the space  ^  $           the text begins or ends here
 
 What fired is named by list and number ("weapons/3"), so that a log tells the rule and never the child's words.
 """
@@ -20,6 +20,12 @@ from typing import Final
 from pommai.relay.ports import Category, Layer, Need
 
 _GAP: Final = r"(?: \S+){0,3}"
+_SMALL: Final = (
+    r"(?: (?:an?|the|my|your|his|her|our|their|some|any|this|that|these|so|such|very|really|too|just|to|all|ever|is|are"
+    r"|only|it|in|on|by|with|of|i|we|us|me|them|even|also|still|at|not|little|be|feel|do|you|and|being|always|am|both"
+    r"|home|full|last)){0,3}"
+)
+_MARK: Final = re.compile(r"\*|<(?P<group>\w+)>|_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +70,26 @@ def _piece(token: str, groups: Mapping[str, Sequence[str]]) -> str:
     match token:
         case "...":
             return _GAP
+        case "~":
+            return _SMALL
         case "^":
             return r"\A"
         case "$":
             return r"(?= \Z)"
         case _ if token.startswith("?"):
             return f"(?:{_piece(token[1:], groups)})?"
-        case _ if token.startswith("<"):
-            return f" (?:{'|'.join(groups[token.strip('<>')])})"
         case _:
-            return " (?:" + token.replace("*", r"\S*").replace("_", " ?") + ")"
+            return " (?:" + _MARK.sub(lambda mark: _marked(mark, groups), token) + ")"
+
+
+def _marked(mark: re.Match[str], groups: Mapping[str, Sequence[str]]) -> str:
+    match mark[0]:
+        case "*":
+            return r"\S*"
+        case "_":
+            return " ?"
+        case _:
+            return "|".join(groups[mark["group"]])
 
 
 def _word_list(entry: Mapping[str, object], groups: Mapping[str, Sequence[str]]) -> WordList:

@@ -65,11 +65,11 @@ class LocalModerator:
         if len(text) > MAX_CHARS:
             return _TOO_LONG
         folded = fold(text)
-        read = readings(folded)
+        meant = pieces(folded)
+        read = tuple(dict.fromkeys(reading for part in (*meant, folded) for reading in readings(part)))
         distress = self._by_words(self._distress, layer, read)
         if distress:
             return distress[0]
-        meant = pieces(folded)
         if not meant:
             return _no_words(text)
         alike = self._anchors[layer].nearest(await self._embedder.embed(meant))
