@@ -30,6 +30,9 @@ GRACE_S: Final = 5.0
 SWEEP_S: Final = 3600.0
 """Between two looks for turns and words that are older than the settings allow."""
 
+REVOKED_S: Final = 3.0
+"""Between two looks for connected toys whose token was revoked meanwhile."""
+
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
@@ -85,24 +88,27 @@ async def running(
         await asyncio.shield(stopped)
 
     await server.start(bound, tls)
-    sweeping = asyncio.create_task(_sweep(store), name="sweep")
+    rounds = {
+        asyncio.create_task(_every(SWEEP_S, lambda: store.sweep(time.time())), name="sweep"),
+        asyncio.create_task(_every(REVOKED_S, server.dismiss_revoked), name="revoked"),
+    }
     try:
         yield RunningRelay(listening.url(settings.server, port), port, stop)
     finally:
-        sweeping.cancel()
-        await asyncio.wait({sweeping})
+        for task in rounds:
+            task.cancel()
+        await asyncio.wait(rounds)
         await stop()
 
 
-async def _sweep(store: RelayStore) -> None:
-    """Now and every hour, have the store remove what is too old."""
+async def _every(interval_s: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Do `work` on the store now, and again and again; a failure is for the log, and for the next time."""
     while True:
         try:
-            n_rows = await store.sweep(time.time())
-            _log.info("swept rows=%d", n_rows)
+            await work()
         except StoreError:
-            _log.exception("nothing swept")
-        await asyncio.sleep(SWEEP_S)
+            _log.exception("the store failed")
+        await asyncio.sleep(interval_s)
 
 
 async def serve(settings: RelaySettings, *, progress: Progress = quiet, ready: Callable[[RunningRelay], None]) -> None:

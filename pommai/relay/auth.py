@@ -70,15 +70,15 @@ async def add_token(store: TokenStore, toy: str, now_s: float) -> tuple[Secret, 
     return Secret(text), token
 
 
-async def toy_of(store: TokenStore, token: Secret, now_s: float) -> str | None:
-    """The toy that this token lets in, or None for a wrong or revoked token."""
+async def valid_token(store: TokenStore, token: Secret, now_s: float) -> ToyToken | None:
+    """What the relay knows about this token, which names the toy; None for a wrong or revoked token."""
     digest = _digest(token.reveal())
     found = await store.find_token(_token_id(digest))
     known, known_digest = found if found is not None else (None, _NO_DIGEST)
     if not hmac.compare_digest(digest, known_digest) or known is None or known.revoked_at_s is not None:
         return None
     await store.token_used(known.token_id, now_s)
-    return known.toy
+    return known
 
 
 def bearer(header: str | None) -> Secret | None:

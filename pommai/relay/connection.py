@@ -24,6 +24,7 @@ from pommai.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, AudioFrame, ErrorCod
 from pommai.relay.auth import SlidingWindow
 from pommai.relay.conversation import Conversation
 from pommai.relay.metrics import Metrics
+from pommai.relay.ports import ToyToken
 from pommai.relay.voice import Send
 
 HELLO_S: Final = 10.0
@@ -55,21 +56,24 @@ class ToyConnection:
 
     def __init__(
         self,
-        toy: str,
+        token: ToyToken,
         socket: web.WebSocketResponse,
         transport: asyncio.Transport,
         begin: Callable[[Send], Conversation],
         metrics: Metrics,
     ) -> None:
-        """`begin`: makes the toy's conversation around the given `Send`."""
-        self._toy = toy
+        """`token`: what let the toy in. `begin`: makes the toy's conversation around the given `Send`."""
+        self.token = token
+        self._toy = token.toy
         self._socket = socket
         self._transport = transport
         self._metrics = metrics
         self._now = asyncio.get_running_loop().time
         self._conversation = begin(self._send)
         self._bad = SlidingWindow(MAX_BAD_MESSAGES, BAD_WINDOW_S)
-        self._leaving: asyncio.Event | None = None
+        self._limit: asyncio.Timeout | None = None
+        self._leaving = False
+        self._gone = asyncio.Event()
         _drop_if_unread(transport)
 
     async def serve(self) -> None:
@@ -79,40 +83,44 @@ class ToyConnection:
             async with self._conversation:
                 code = await self._talk()
         finally:
-            if self._leaving is not None:
-                await self._leaving.wait()
-            else:
-                await self._close(code)
+            await self._close(code)
+            self._gone.set()
 
     async def leave(self, grace_s: float, retry_after_s: float) -> None:
         """Say goodbye and close with 1001; a turn in flight may end within `grace_s` seconds. Raises nothing."""
-        if self._leaving is not None:
-            await self._leaving.wait()
-            return
-        self._leaving = asyncio.Event()
-        try:
+        if not self._leaving:
+            self._leaving = True
             with suppress(ConnectionError):
                 await self._conversation.close(grace_s, retry_after_s)
-            await self._close(WSCloseCode.GOING_AWAY)
-        finally:
-            self._leaving.set()
+            if self._limit is not None:
+                self._limit.reschedule(self._now())
+        await self._gone.wait()
 
     async def _talk(self) -> int:
-        """Take frames until the connection is to be closed; the code to close it with."""
-        hello_due_s: float | None = self._now() + HELLO_S
+        """Take frames until the connection is to be closed; the code to close it with.
+
+        One time limit serves two ends: the toy must greet before it, and `leave` ends the talk by moving it to now.
+        The socket is closed by the task that reads it: from another one aiohttp would not await the toy's answer.
+        """
+        try:
+            async with asyncio.timeout(HELLO_S) as self._limit:
+                return await self._take_frames()
+        except TimeoutError:
+            if self._leaving:
+                return WSCloseCode.GOING_AWAY
+            _log.info("no hello toy=%s", self._toy)
+            return WSCloseCode.POLICY_VIOLATION
+        finally:
+            self._limit = None
+
+    async def _take_frames(self) -> int:
         while True:
-            try:
-                # At least a millisecond: 0 would mean to wait for ever.
-                wait_s = None if hello_due_s is None else max(0.001, hello_due_s - self._now())
-                frame = await self._socket.receive(wait_s)
-            except TimeoutError:
-                _log.info("no hello toy=%s", self._toy)
-                return WSCloseCode.POLICY_VIOLATION
+            frame = await self._socket.receive()
             if frame.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                 return self._ended(frame.data)
             try:
-                if await self._take(frame.data):
-                    hello_due_s = None
+                if await self._take(frame.data) and self._limit is not None and not self._leaving:
+                    self._limit.reschedule(None)
             except RemoteProtocolError as error:
                 self._metrics.failed(error.code)
                 _log.info("message refused toy=%s code=%s", self._toy, error.code)
@@ -120,7 +128,7 @@ class ToyConnection:
                     return WSCloseCode.POLICY_VIOLATION
             except ConnectionError:
                 return WSCloseCode.GOING_AWAY
-            if self._conversation.closed:
+            if self._conversation.closed and not self._leaving:
                 return WSCloseCode.PROTOCOL_ERROR
 
     async def _take(self, frame: str | bytes) -> bool:
@@ -170,7 +178,7 @@ class ToyConnection:
         """Close the socket, politely if the toy answers in time."""
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_S):
+                async with asyncio.timeout(2 * CLOSE_S):  # aiohttp's own limit does not cover what is unsent
                     await self._socket.close(code=code)
         finally:
             if not self._transport.is_closing() or self._transport.get_write_buffer_size():

@@ -15,6 +15,9 @@ from pommai.relay.settings import ServerSettings
 
 BACKLOG: Final = 128
 
+SEND_BUFFER_BYTES: Final = 65_536
+"""What the kernel keeps for a toy that reads slowly (Linux doubles it): half a minute of speech, not megabytes."""
+
 
 def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
     """The context for TLS, or None for plain `ws`. Raises ConfigError with every problem.
@@ -86,6 +89,7 @@ def bind(settings: ServerSettings) -> list[socket.socket]:
     try:
         for family, address in sorted({(info[0], info[4][0]) for info in infos}):
             sockets.append(socket.create_server((str(address), port), family=family, backlog=BACKLOG))
+            sockets[-1].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)  # connections inherit it
             port = sockets[0].getsockname()[1]
     except OSError as error:
         for bound in sockets:

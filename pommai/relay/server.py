@@ -21,11 +21,11 @@ import pommai
 from pommai.errors import StoreError
 from pommai.limits import Rest
 from pommai.protocol import PATH, SUBPROTOCOL
-from pommai.relay.auth import FailureLimiter, TokenStore, bearer, is_loopback, toy_of
+from pommai.relay.auth import FailureLimiter, TokenStore, bearer, is_loopback, valid_token
 from pommai.relay.connection import CLOSE_S, ToyConnection, new_socket
 from pommai.relay.conversation import Conversation
 from pommai.relay.metrics import CONTENT_TYPE, Metrics
-from pommai.relay.ports import Store, TurnRecord
+from pommai.relay.ports import Store, ToyToken, TurnRecord
 from pommai.relay.settings import RelaySettings
 from pommai.relay.turn import Pipeline
 from pommai.relay.voice import Send
@@ -33,8 +33,8 @@ from pommai.relay.voice import Send
 RETRY_S: Final = 5.0
 """When a toy may come back after the relay said goodbye, or was full."""
 
-REPLACED_RETRY_S: Final = 60.0
-"""The same after another connection with the same token: two toys must not chase each other."""
+DISMISSED_RETRY_S: Final = 60.0
+"""The same after its token was revoked, or shown by another connection: two toys must not chase each other."""
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class RelayServer:
         self._now = asyncio.get_running_loop().time
         self._connections: dict[str, ToyConnection] = {}
         self._arriving = 0
-        self._replaced: set[asyncio.Task[None]] = set()
+        self._dismissed: set[asyncio.Task[None]] = set()
         self._stopping = False
         application = web.Application()
         application.add_routes(
@@ -88,8 +88,17 @@ class RelayServer:
         for site in tuple(self._runner.sites):
             await site.stop()
         leaving = [connection.leave(grace_s, RETRY_S) for connection in self._connections.values()]
-        await asyncio.gather(*leaving, *self._replaced)
+        await asyncio.gather(*leaving, *self._dismissed)
         await self._runner.cleanup()
+
+    async def dismiss_revoked(self) -> None:
+        """End the connections whose token is no longer valid. Raises StoreError."""
+        if self._connections:
+            valid = {token.token_id for token in await self._store.list_tokens() if token.revoked_at_s is None}
+            for connection in self._connections.values():
+                if connection.token.token_id not in valid:
+                    _log.info("token revoked toy=%s", connection.token.toy)
+                    self._dismiss(connection)
 
     # --- /v1/toy ------------------------------------------------------------------------------------------------------
 
@@ -97,14 +106,14 @@ class RelayServer:
         """One toy's visit, from its token to its goodbye."""
         if self._stopping:
             raise _later("the relay is shutting down")
-        toy = await self._toy_of(request)
+        token = await self._token_of(request)
         socket = new_socket()
         ready = socket.can_prepare(request)
         if not ready.ok:
             raise web.HTTPUpgradeRequired(text="this address speaks WebSocket\n", headers={hdrs.UPGRADE: "websocket"})
         if ready.protocol != SUBPROTOCOL:
             raise web.HTTPBadRequest(text=f"the WebSocket sub-protocol {SUBPROTOCOL} is required\n")
-        if len(self._connections.keys() - {toy}) + self._arriving >= self._settings.server.max_toys:
+        if len(self._connections.keys() - {token.toy}) + self._arriving >= self._settings.server.max_toys:
             raise _later("the relay is full")
         self._arriving += 1
         try:
@@ -112,17 +121,17 @@ class RelayServer:
         finally:
             self._arriving -= 1
         if request.transport is not None:  # else the toy has left while it was let in
-            await self._serve(ToyConnection(toy, socket, request.transport, self._begin(toy), self._metrics), toy)
+            begin = self._begin(token.toy)
+            await self._serve(ToyConnection(token, socket, request.transport, begin, self._metrics))
         return socket
 
-    async def _serve(self, connection: ToyConnection, toy: str) -> None:
+    async def _serve(self, connection: ToyConnection) -> None:
         """Serve a toy; an older connection of the same toy has to go."""
+        toy = connection.token.toy
         older = self._connections.get(toy)
         if older is not None:
             _log.info("connection replaced toy=%s", toy)
-            leaving = asyncio.create_task(older.leave(0.0, REPLACED_RETRY_S), name="replaced")
-            self._replaced.add(leaving)
-            leaving.add_done_callback(self._replaced.discard)
+            self._dismiss(older)
         self._connections[toy] = connection
         self._metrics.connected(len(self._connections))
         _log.info("toy connected toy=%s", toy)
@@ -134,17 +143,23 @@ class RelayServer:
             self._metrics.connected(len(self._connections))
             _log.info("toy left toy=%s", toy)
 
-    async def _toy_of(self, request: web.Request) -> str:
-        """The toy that the request's token lets in. Raises 401 for a wrong one, 429 for too many wrong ones."""
+    def _dismiss(self, connection: ToyConnection) -> None:
+        """Have a connection end, without waiting for it."""
+        leaving = asyncio.create_task(connection.leave(0.0, DISMISSED_RETRY_S), name="dismissed")
+        self._dismissed.add(leaving)
+        leaving.add_done_callback(self._dismissed.discard)
+
+    async def _token_of(self, request: web.Request) -> ToyToken:
+        """What the request's token is known for. Raises 401 for a wrong one, 429 for too many wrong ones."""
         address = request.remote or ""
-        token = bearer(request.headers.get(hdrs.AUTHORIZATION))
+        shown = bearer(request.headers.get(hdrs.AUTHORIZATION))
         try:
-            toy = None if token is None else await toy_of(self._store, token, time.time())
+            token = None if shown is None else await valid_token(self._store, shown, time.time())
         except StoreError:
             _log.exception("tokens cannot be read")
             raise _later("the relay cannot check tokens now") from None
-        if toy is not None:
-            return toy
+        if token is not None:
+            return token
         self._metrics.denied()
         wait_s = self._failures.wait_s(address, self._now())
         if wait_s > 0:

@@ -8,7 +8,7 @@ import pytest
 
 from pommai.config import Secret
 from pommai.relay import auth
-from pommai.relay.auth import FailureLimiter, SlidingWindow, add_token, bearer, is_loopback, is_toy_id, toy_of
+from pommai.relay.auth import FailureLimiter, SlidingWindow, add_token, bearer, is_loopback, is_toy_id, valid_token
 from pommai.relay.ports import ToyToken
 
 
@@ -41,7 +41,8 @@ class MemoryTokens:
 async def test_a_token_lets_in_its_toy_and_says_when() -> None:
     store = MemoryTokens()
     token, kept = await add_token(store, "teddy", 10.0)
-    assert await toy_of(store, token, 20.0) == "teddy"
+    assert await valid_token(store, token, 20.0) == kept
+    assert kept.toy == "teddy"
     assert store.rows[kept.token_id][0].last_used_at_s == 20.0
 
 
@@ -60,7 +61,7 @@ async def test_any_other_token_lets_nobody_in(change: object) -> None:
     store = MemoryTokens()
     token, _ = await add_token(store, "teddy", 0.0)
     assert callable(change)
-    assert await toy_of(store, Secret(change(token.reveal())), 1.0) is None
+    assert await valid_token(store, Secret(change(token.reveal())), 1.0) is None
     assert [t.last_used_at_s for t in await store.list_tokens()] == [None]
 
 
@@ -69,14 +70,14 @@ async def test_a_right_public_id_does_not_help_a_wrong_token() -> None:
     token, kept = await add_token(store, "teddy", 0.0)
     _, digest = store.rows[kept.token_id]
     store.rows[kept.token_id] = (kept, digest[:-1] + bytes([digest[-1] ^ 1]))
-    assert await toy_of(store, token, 1.0) is None
+    assert await valid_token(store, token, 1.0) is None
 
 
 async def test_a_revoked_token_lets_nobody_in() -> None:
     store = MemoryTokens()
     token, _ = await add_token(store, "teddy", 0.0)
     await store.revoke_tokens("teddy", 1.0)
-    assert await toy_of(store, token, 2.0) is None
+    assert await valid_token(store, token, 2.0) is None
 
 
 @pytest.mark.parametrize("toy", ["teddy", "a", "toy-7", "7", "x" * 64])

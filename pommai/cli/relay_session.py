@@ -1,0 +1,155 @@
+"""What the commands of `pommai relay` do, once their options are known."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from pommai.cli import output
+from pommai.config import load
+from pommai.errors import MissingExtra, StoreError
+from pommai.relay import auth
+from pommai.relay.ports import ToyToken
+from pommai.relay.settings import RelaySettings
+from pommai.relay.stores.sqlite import SqliteStore
+
+DEFAULT_CONFIG: Final = Path("/etc/pommai/relay.toml")
+
+
+def settings(
+    config: Path | None, *, server: Mapping[str, Any] | None = None, pipeline: Mapping[str, Any] | None = None
+) -> RelaySettings:
+    """The settings of the file and the environment, with what the command line says instead. Raises ConfigError."""
+    if config is None and DEFAULT_CONFIG.exists():
+        config = DEFAULT_CONFIG
+    loaded = load(RelaySettings, [config] if config else [], os.environ)
+    given = {name: value for name, value in (server or {}).items() if value is not None}
+    return replace(
+        loaded, server=replace(loaded.server, **given), pipeline=replace(loaded.pipeline, **(pipeline or {}))
+    )
+
+
+def run(settings: RelaySettings, *, as_json: bool) -> None:
+    """Serve until told to stop; one line, or one JSON object, says when and where toys may come."""
+    started_s = time.monotonic()
+    try:
+        from pommai.relay import app
+    except ImportError as error:
+        raise MissingExtra(f"the relay needs the package {error.name}") from error
+
+    def ready(relay: app.RunningRelay) -> None:
+        spinner.close()
+        ready_s = round(time.monotonic() - started_s, 2)
+        if as_json:
+            output.emit({"ready": True, "url": relay.url, "port": relay.port, "ready_s": ready_s})
+        else:
+            output.notice(f"[green]ready[/] in {ready_s:.1f} s: toys connect to [bold]{relay.url}[/]  (Ctrl-C stops)")
+
+    with ExitStack() as spinner:
+        progress = spinner.enter_context(output.loading(quiet=as_json))
+        app.run(app.serve(settings, progress=progress, ready=ready))
+
+
+def add_token(settings: RelaySettings, toy: str, *, as_json: bool) -> None:
+    """Make a token and show it."""
+
+    async def add() -> tuple[str, ToyToken]:
+        async with _store(settings) as store:
+            secret, token = await auth.add_token(store, toy, time.time())
+            return secret.reveal(), token
+
+    secret, token = asyncio.run(add())
+    if as_json:
+        output.emit({"toy": toy, "token": secret, "token_id": token.token_id})
+        return
+    output.results().print(secret, soft_wrap=True)
+    output.notice(
+        f"This is the token of [bold]{toy}[/], shown this once. Give it to the toy as POMMAI_RELAY_TOKEN,\n"
+        "or as the systemd credential pommai_relay_token."
+    )
+
+
+def list_tokens(settings: RelaySettings, *, as_json: bool) -> None:
+    """Show every token that the relay knows, without the tokens themselves."""
+
+    async def listed() -> list[ToyToken]:
+        async with _store(settings) as store:
+            return await store.list_tokens()
+
+    tokens = asyncio.run(listed())
+    if as_json:
+        for token in tokens:
+            times = {
+                "created": _time(token.created_at_s),
+                "last_used": _time(token.last_used_at_s),
+                "revoked": _time(token.revoked_at_s),
+            }
+            output.emit({"toy": token.toy, "token_id": token.token_id, **times})
+    elif tokens:
+        output.table(
+            "Tokens",
+            ["toy", "id", "made", "last used", "state"],
+            [
+                [
+                    token.toy,
+                    token.token_id,
+                    _time(token.created_at_s) or "",
+                    _time(token.last_used_at_s) or "never",
+                    "valid" if token.revoked_at_s is None else f"revoked {_time(token.revoked_at_s)}",
+                ]
+                for token in tokens
+            ],
+        )
+    else:
+        output.notice("No toy has a token yet. Make one: [bold]pommai relay token add TOY[/]")
+
+
+def revoke_tokens(settings: RelaySettings, toy: str, *, as_json: bool) -> None:
+    """Revoke every token of a toy. Raises StoreError if it has none that is valid."""
+
+    async def revoke() -> int:
+        async with _store(settings) as store:
+            return await store.revoke_tokens(toy, time.time())
+
+    n_tokens = asyncio.run(revoke())
+    if not n_tokens:
+        raise StoreError(f"{toy} has no valid token in {settings.store.path}")
+    if as_json:
+        output.emit({"toy": toy, "revoked": n_tokens})
+    else:
+        output.notice(f"{n_tokens} token{'s' if n_tokens > 1 else ''} of [bold]{toy}[/] revoked.")
+
+
+def forget(settings: RelaySettings, toy: str, *, as_json: bool) -> None:
+    """Remove everything that is stored about a toy."""
+
+    async def forgotten() -> int:
+        async with _store(settings) as store:
+            return await store.forget(toy)
+
+    n_turns = asyncio.run(forgotten())
+    if as_json:
+        output.emit({"toy": toy, "turns_removed": n_turns})
+    else:
+        output.notice(f"{n_turns} turn{'' if n_turns == 1 else 's'} of [bold]{toy}[/] removed.")
+
+
+@asynccontextmanager
+async def _store(settings: RelaySettings) -> AsyncIterator[SqliteStore]:
+    store = await SqliteStore.open(settings.store)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def _time(unix_s: float | None) -> str | None:
+    """A time as ISO 8601 in UTC, to the second."""
+    return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds")
