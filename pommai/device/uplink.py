@@ -21,7 +21,7 @@ from pommai import __version__
 from pommai.device.address import check_address, refusal, tls_context
 from pommai.device.backoff import delay_s
 from pommai.device.meter import Meter
-from pommai.device.ports import UplinkListener
+from pommai.device.ports import FromRelay, UplinkListener
 from pommai.device.settings import RelayLink
 from pommai.errors import ConnectError, RemoteProtocolError
 from pommai.link import Link, Phase, Side
@@ -37,10 +37,6 @@ from pommai.protocol import (
     Goodbye,
     Hello,
     Message,
-    Sentence,
-    SpeakingEnd,
-    SpeakingStart,
-    Transcript,
     UtteranceEnd,
     UtteranceStart,
     Welcome,
@@ -261,11 +257,9 @@ class _Session:
 
     async def _read(self, listener: UplinkListener) -> None:
         while True:
-            match await self._receive():
-                case Transcript() | SpeakingStart() | Sentence() | SpeakingEnd() | Error() | AudioFrame() as message:
-                    listener.received(message)
-                case _:
-                    continue
+            message = await self._receive()
+            if isinstance(message, FromRelay):
+                listener.received(message)
 
     async def _receive(self) -> Message | None:
         """The next message; None for one that this version does not know, or an echo of a turn that is over."""
