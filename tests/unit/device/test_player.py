@@ -171,6 +171,22 @@ async def test_bytes_that_are_no_opus_are_concealed_in_their_place(broken: bytes
     await player.aclose()
 
 
+@in_virtual_time
+async def test_a_missing_packet_is_concealed_and_one_that_comes_twice_is_played_once() -> None:
+    speaker, notebook, sound = VirtualSpeaker(), Notebook(), packets(6)
+    player = Player(speaker)
+    player.start(1, notebook)
+    for sequence in (0, 1, 1, 2, 4, 5):
+        player.push(AudioFrame(1, sequence, sound[sequence]))
+    player.end(1)
+    await asyncio.sleep(1)
+    heard = speaker.take_heard()
+    assert len(heard) == 6 * FRAME_BYTES
+    assert heard[: 3 * FRAME_BYTES] == decoded(sound[:3])
+    assert notebook.lines == [("began", 1, 0), ("finished", 1, 360)]
+    await player.aclose()
+
+
 class BrokenSpeaker(VirtualSpeaker):
     """Its cable is pulled after the third piece."""
 
