@@ -13,16 +13,16 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Final
 
-_LOOK_ALIKES: Final = str.maketrans(
-    "абвеёзиклмнопрстухуьѕіјһԁԛԝαβεηικμνορτυχγωıɑɡℓ",
-    "abbee3uklmhonpctyxybsijhdqwabenikmvoptuxywiagl",
-)
+_ALIKE: Final = str.maketrans("аеорсухѕіјһԁԛԝкαονρυικχτγıɑɡℓ", "aeopcyxsijhdqwkaovpuikxtyiagl")
+_ALIKE_BESIDE_LATIN: Final = _ALIKE | str.maketrans("вёнмтпибβεη", "behmtnu6ben")
+"""Those whose capitals look like Latin ones, or that pass for a letter only in Latin company."""
+
 _FIGURES: Final = str.maketrans("0134578@$!+|€", "oieastbasitie")
 _FIGURES_L: Final = str.maketrans("0134578@$!+|€", "oleastbasltle")
 _APOSTROPHES: Final = re.compile("['\u2018\u2019\u02bc\u00b4`]")
 _WORD: Final = re.compile(r"[^\W_]+")
 _EDGE: Final = '.,!?;:"()[]{}<>\u2026\u201c\u201d'
-_LATIN_MARKS: Final = re.compile("[\u0300-\u036f]")
+_LATIN_MARKS: Final = re.compile("(?<=[a-z])[\u0300-\u036f]+")
 _JOINERS: Final = re.compile(r"(?<=\w)[-._*~](?=\w)")
 _SPELLED: Final = re.compile(r"(?<!\S)\w(?: \w){2,}(?!\S)")
 _REPEATED: Final = re.compile(r"([^\W\d])\1{2,}")
@@ -68,9 +68,10 @@ def _is_invisible(mark: str) -> bool:
 
 def _latin(chunk: str) -> str:
     """The chunk with look-alikes replaced, if it holds a Latin letter or all of it looks Latin."""
-    latin = chunk.translate(_LOOK_ALIKES)
-    mixed = any("a" <= mark <= "z" for mark in chunk)
-    return latin if mixed or latin.isascii() else chunk
+    if any("a" <= mark <= "z" for mark in chunk):
+        return chunk.translate(_ALIKE_BESIDE_LATIN)
+    latin = chunk.translate(_ALIKE)
+    return latin if latin.isascii() else chunk
 
 
 def _words(chunk: str, figures: dict[int, int] | None, *, closed: bool) -> Iterator[str]:
