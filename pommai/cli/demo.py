@@ -15,11 +15,13 @@ def demo(
     wav: Optional[list[Path]] = typer.Option(
         None, "--wav", metavar="FILE", help="Play this recording as the child; may be repeated."
     ),
-    mic: bool = typer.Option(False, "--mic", help="Talk yourself, through the real sound card."),
+    mic: bool = typer.Option(False, "--mic", metavar="", help="Talk yourself, through the real sound card."),
     turns: Optional[int] = typer.Option(None, "--turns", min=1, max=1000, help="How many turns to hold."),
     out: Path = typer.Option(Path("demo-out"), "--out", metavar="DIR", help="Where the replies are saved."),
-    json: bool = typer.Option(False, "--json", help="Print one JSON object a line, and nothing else, on stdout."),
-    verbose: bool = typer.Option(False, "--verbose", "-v", help="Show the log."),
+    json: bool = typer.Option(
+        False, "--json", metavar="", help="Print one JSON object a line, and nothing else, on stdout."
+    ),
+    verbose: bool = typer.Option(False, "--verbose", "-v", metavar="", help="Show the log."),
 ) -> None:
     """Hold a [bold]real spoken conversation[/] on this machine: no key, no hardware, no network."""
     from pommai.cli.demo_session import run_demo

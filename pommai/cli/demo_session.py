@@ -20,7 +20,7 @@ from pommai.cli.report import TurnReport, summary
 from pommai.device.meter import Meter, TurnTraffic
 from pommai.device.sound import SoundCard
 from pommai.device.virtual import SpokenTurn, VirtualToy
-from pommai.errors import ProviderError, StoreError
+from pommai.errors import HardwareError, ProviderError, StoreError
 from pommai.relay.app import run
 from pommai.relay.ports import TurnRecord
 
@@ -82,13 +82,18 @@ class _Demo:
         await self._report(turn, toy.meter, relay, question.text, f"{number} of {of}")
 
     async def _talked(self, toy: VirtualToy, relay: EmbeddedRelay, number: int, of: int) -> None:
-        notice(f"turn {number} of {of}: press Enter, talk, and press Enter again")
-        await _enter_pressed()
-        toy.press()
-        notice("listening …")
-        await _enter_pressed()
-        toy.release()
-        await self._report(await toy.answer(), toy.meter, relay, "(you)", f"{number} of {of}")
+        while True:
+            notice(f"turn {number} of {of}: press Enter, talk, and press Enter again")
+            await _enter_pressed()
+            toy.press()
+            notice("listening …")
+            await _enter_pressed()
+            toy.release()
+            turn = await toy.answer()
+            if turn.released_at_s is not None:
+                break
+            notice("that was a tap, too short to talk; try again")
+        await self._report(turn, toy.meter, relay, "(you)", f"{number} of {of}")
 
     async def _report(self, turn: SpokenTurn, meter: Meter, relay: EmbeddedRelay, asked: str, title: str) -> None:
         record = await relay.store.finished(turn.turn)
@@ -141,9 +146,11 @@ async def _enter_pressed() -> None:
     line: asyncio.Future[None] = loop.create_future()
 
     def read() -> None:
+        if line.done():
+            return
         if not sys.stdin.readline():
-            line.set_exception(EOFError())
-        elif not line.done():
+            line.set_exception(HardwareError("standard input has ended, and Enter is the button of --mic"))
+        else:
             line.set_result(None)
 
     loop.add_reader(sys.stdin.fileno(), read)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pommai.device.settings import DeviceSettings, RelayLink
-from pommai.errors import StoreError
+from pommai.errors import ProviderError, StoreError
+from pommai.protocol import ErrorCode
 from pommai.relay import app, auth
 from pommai.relay.ports import TurnRecord
 from pommai.relay.settings import PipelineSettings, RelaySettings, ServerSettings, StoreSettings
@@ -23,6 +24,9 @@ from pommai.relay.stores.sqlite import SqliteStore
 from pommai.relay.turn import Pipeline
 
 TOY = "demo"
+
+RECORD_S = 5.0
+"""How long the record of a turn that is over may take to be written."""
 
 
 class RecordingStore(SqliteStore):
@@ -38,9 +42,16 @@ class RecordingStore(SqliteStore):
         self._finished.put_nowait(turn)
 
     async def finished(self, turn: int) -> TurnRecord:
-        """The record of `turn`, as soon as it is over; those of turns before it are dropped."""
-        while (record := await self._finished.get()).turn != turn:
-            pass
+        """The record of `turn`, as soon as it is over; those of turns before it are dropped.
+
+        Raises ProviderError where none comes: the relay has lost the turn.
+        """
+        try:
+            async with asyncio.timeout(RECORD_S):
+                while (record := await self._finished.get()).turn != turn:
+                    pass
+        except TimeoutError:
+            raise ProviderError("turn", ErrorCode.INTERNAL) from None
         return record
 
 

@@ -29,7 +29,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _main(
     version: bool = typer.Option(
-        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        False, "--version", metavar="", callback=_print_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
     """A voice companion that lives inside a child's toy. Try it: [bold]pommai demo[/] (no key, no hardware)."""

@@ -10,11 +10,13 @@ import typer
 
 def sim(
     relay: Optional[str] = typer.Option(None, "--relay", metavar="URL", help="Relay to use, instead of relay.url."),
-    embedded: bool = typer.Option(False, "--embedded", help="Start a relay on the embedded engines for this toy."),
+    embedded: bool = typer.Option(
+        False, "--embedded", metavar="", help="Start a relay on the embedded engines for this toy."
+    ),
     config: Optional[Path] = typer.Option(None, "--config", metavar="FILE", help="The toy's settings (TOML)."),
-    mic: bool = typer.Option(False, "--mic", help="Use the real microphone and speaker."),
+    mic: bool = typer.Option(False, "--mic", metavar="", help="Use the real microphone and speaker."),
     wav: Optional[list[Path]] = typer.Option(None, "--wav", metavar="FILE", help="What the child says; repeatable."),
-    verbose: bool = typer.Option(False, "--verbose", "-v", help="Show the log."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", metavar="", help="Show the log."),
 ) -> None:
     """Hold a [bold]virtual toy[/] in your hand: the space bar is its button.
 

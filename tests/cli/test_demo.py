@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from pommai.audio import SPEECH, read_wav, write_wav
 from pommai.relay.providers.local_tts import LocalTTS
+from tests.e2e.conftest import child_says
 from tests.unit.test_audio import sine
 
 KEYS = [
@@ -80,8 +82,10 @@ def test_people_get_a_transcript_and_a_waterfall(tmp_path: Path) -> None:
 def test_any_recording_that_can_be_heard_is_understood(tmp_path: Path) -> None:
     """48 kHz stereo is resampled; silence gets a gentle answer; ten minutes are cut at the limit with a clear word."""
     tts = LocalTTS.load()
-    speech = tts.speak_now("What sound does a cow make?")
-    tts.close()
+    try:
+        speech = asyncio.run(child_says(tts, "What sound does a cow make?"))
+    finally:
+        tts.close()
     stereo = tmp_path / "stereo.wav"
     samples = memoryview(speech).cast("h")
     with wave.open(str(stereo), "wb") as file:

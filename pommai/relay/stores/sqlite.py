@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 from pommai.errors import StoreError
 from pommai.relay.ports import ToyToken, TurnRecord
@@ -47,7 +47,7 @@ class SqliteStore:
         self._closed = False
 
     @classmethod
-    async def open(cls, settings: StoreSettings) -> SqliteStore:
+    async def open(cls, settings: StoreSettings) -> Self:
         """Open the file, make or migrate it where needed. Raises StoreError with the path and what is wrong."""
         worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pommai-store")
         try:
