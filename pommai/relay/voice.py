@@ -18,8 +18,8 @@ from typing import Final
 
 from pommai.audio import SPEECH
 from pommai.codec import Framer, OpusEncoder
-from pommai.errors import LocalProtocolError
-from pommai.protocol import FRAME_MS, AudioFrame, Sentence, SpeakingEnd, SpeakingStart, ToToy
+from pommai.errors import LocalProtocolError, ProviderError
+from pommai.protocol import FRAME_MS, AudioFrame, ErrorCode, Sentence, SpeakingEnd, SpeakingStart, ToToy
 from pommai.relay.guardian import Cleared
 from pommai.relay.ports import TTS, TurnRecord
 
@@ -98,9 +98,14 @@ class Voice:
             await self._emit(packet, SPEECH.ms(n_bytes % _FRAME_BYTES) / 1000, caption)
 
     async def finish(self) -> None:
-        """Tell the toy that the reply is complete."""
-        if self.started:
-            await self._send(SpeakingEnd(self._record.turn))
+        """Tell the toy that the reply is complete.
+
+        Raises ProviderError if there was no sound in it at all, as when the words are in a script that the voice
+        cannot read: the toy would wait for ever.
+        """
+        if not self.started:
+            raise ProviderError("tts", ErrorCode.UNAVAILABLE)
+        await self._send(SpeakingEnd(self._record.turn))
 
     async def _emit(self, packet: bytes, seconds: float, caption: str) -> None:
         """Send one packet when its time has come; `caption`: the text that begins with it, or nothing."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from itertools import pairwise
 
 import pytest
@@ -287,6 +288,28 @@ def test_a_reply_without_words_is_a_failure(reply: str) -> None:
         record = await take_turn(Engines(llm=ScriptedLLM([reply])), toy)
         assert (record.outcome, record.error) == (Outcome.FAILED, ErrorCode.UNAVAILABLE)
         assert is_phrase(record.said[0], PhraseKey.TROUBLE)
+
+    run(main())
+
+
+class MuteTTS(ScriptedTTS):
+    """Cannot pronounce what is not ASCII, as real voices cannot."""
+
+    async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
+        if text.isascii():
+            async with aclosing(super().speak(text)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+
+def test_a_reply_that_cannot_be_pronounced_is_a_failure() -> None:
+    async def main() -> None:
+        toy = Toy()
+        engines = Engines(llm=ScriptedLLM(["\u304a\u306f\u3088\u3046\u3002"]), tts=MuteTTS())
+        record = await take_turn(engines, toy)
+        assert (record.outcome, record.error) == (Outcome.FAILED, ErrorCode.UNAVAILABLE)
+        assert [is_phrase(text, PhraseKey.TROUBLE) for text in record.said] == [True]
+        assert toy.messages[-1] == SpeakingEnd(1)
 
     run(main())
 

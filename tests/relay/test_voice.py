@@ -132,7 +132,8 @@ def test_a_reply_without_audio_has_neither_start_nor_end() -> None:
         voice = voice_of(toy, ScriptedTTS(failure=Failure()), record)
         with pytest.raises(ProviderError, match="tts: unavailable"):
             await voice.say(await cleared("Hello."), Route.REPLY)
-        await voice.finish()
+        with pytest.raises(ProviderError, match="tts: unavailable"):
+            await voice.finish()
         assert toy.got == []
         assert record.said == [], "what was not heard was not said"
 
