@@ -125,7 +125,7 @@ async def serve(settings: RelaySettings, *, progress: Progress = quiet, ready: C
             if pipeline is None:
                 return
             try:
-                async with running(settings, pipeline=pipeline, store=store, sockets=sockets) as relay:
+                async with running(settings, pipeline=pipeline, store=store, grace_s=GRACE_S, sockets=sockets) as relay:
                     ready(relay)
                     await told.wait()
                     _log.info("stopping")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
@@ -56,10 +57,11 @@ async def load_pipeline(settings: RelaySettings, *, progress: Progress = quiet) 
 
     Raises MissingExtra where a package is missing, ProviderError where an engine does not start.
     """
-    load = _Load(settings.pipeline, progress)
-    stt, moderator, llm, tts = await load.together(
-        ("hearing", load.stt()), ("judging", load.moderator()), ("thinking", load.llm()), ("speaking", load.tts())
-    )
+    with ThreadPoolExecutor(thread_name_prefix="pommai-load") as threads:
+        load = _Load(settings.pipeline, progress, threads)
+        stt, moderator, llm, tts = await load.together(
+            ("hearing", load.stt()), ("judging", load.moderator()), ("thinking", load.llm()), ("speaking", load.tts())
+        )
     pipeline = LoadedPipeline(stt, Guardian(moderator, PhraseBook.load()), llm, tts, engines=tuple(load.engines))
     progress("a first turn")
     await warm_up(pipeline)
@@ -69,8 +71,9 @@ async def load_pipeline(settings: RelaySettings, *, progress: Progress = quiet) 
 class _Load:
     """One loading of the engines: what is ready, and what is still to come."""
 
-    def __init__(self, settings: PipelineSettings, progress: Progress) -> None:
+    def __init__(self, settings: PipelineSettings, progress: Progress, threads: ThreadPoolExecutor) -> None:
         self.engines: list[_Closable] = []
+        self._threads = threads
         self._settings = settings
         self._progress = progress
         self._embedder: asyncio.Future[Any] | None = None
@@ -117,7 +120,7 @@ class _Load:
         from pommai.relay.providers.reply_bank import ReplyBank
 
         model, embedder = await asyncio.gather(self._in_thread(LocalModel.load), self._shared_embedder())
-        return LocalLLM(await asyncio.to_thread(ReplyBank.load, embedder), model)
+        return LocalLLM(ReplyBank.load(embedder), model)
 
     async def tts(self) -> TTS:
         if self._settings.tts == "scripted":
@@ -136,7 +139,7 @@ class _Load:
 
     async def _in_thread(self, load: Callable[[], T]) -> T:
         """What the blocking `load` gives, which is to be closed at the end."""
-        engine: Any = await asyncio.to_thread(load)
+        engine: Any = await asyncio.get_running_loop().run_in_executor(self._threads, load)
         self.engines.append(engine)
         loaded: T = engine
         return loaded
