@@ -107,6 +107,8 @@ def forget(
     from pommai.errors import PommaiError
 
     try:
+        if json and not yes:
+            raise typer.BadParameter("--json cannot ask: add --yes")
         settings = relay_session.settings(config)
         if not yes:
             typer.confirm(f"Remove everything that is stored about {_checked(toy)}, for good?", abort=True, err=True)
