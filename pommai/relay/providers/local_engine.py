@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -58,6 +59,7 @@ class EngineThread:
     def __init__(self, stage: str) -> None:
         self._stage = stage
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"pommai-{stage}")
+        self._executor.submit(threading.get_ident)  # the thread begins now, not within somebody's first turn
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `call`, after the calls before it. Cancelled while it waits, it never starts.

@@ -62,7 +62,7 @@ _NO_SPEECH: Final = 0.6
 
 
 @dataclass(frozen=True, slots=True)
-class _Hearing:
+class Hearing:
     """What Whisper made of a sound. `logprob`: mean natural logarithm of the tokens' probabilities."""
 
     text: str
@@ -71,7 +71,7 @@ class _Hearing:
     cut: bool = False
 
     @property
-    def suspect(self) -> bool:
+    def dubious(self) -> bool:
         """Whether it is worth listening again with the full window."""
         return self.cut or self.logprob < _DOUBTFUL_LOGPROB or _repetitive(self.text)
 
@@ -155,7 +155,7 @@ class LocalSTT:
         hearing = None
         if features.shape[-1] + _MARGIN < _FULL_WINDOW:
             hearing = self._quickly(features, max_tokens)
-        if hearing is None or (hearing.suspect and not cancelled.is_set()):
+        if hearing is None or (hearing.dubious and not cancelled.is_set()):
             hearing = self._thoroughly(samples, max_tokens, cancelled)
         return hearing.transcript()
 
@@ -166,7 +166,7 @@ class LocalSTT:
         whole_blocks = np.pad(samples, (0, -len(samples) % _BLOCK))
         return int((self._detect_voice(whole_blocks) >= _VOICED).sum())
 
-    def _quickly(self, features: Samples, max_tokens: int) -> _Hearing:
+    def _quickly(self, features: Samples, max_tokens: int) -> Hearing:
         """One look through a window just as long as needed. `features`: 80 mel bands, 100 frames a second."""
         import numpy as np
 
@@ -185,14 +185,14 @@ class LocalSTT:
             suppress_tokens=self._suppressed,
         )[0]
         tokens = result.sequences_ids[0]
-        return _Hearing(
+        return Hearing(
             text=self._tokenizer.decode(tokens).strip(),
             logprob=result.scores[0] * len(tokens) / (len(tokens) + 1),  # the end token counts as one of them
             no_speech=result.no_speech_prob,
             cut=len(tokens) >= max_tokens,
         )
 
-    def _thoroughly(self, samples: Samples, max_tokens: int, cancelled: threading.Event) -> _Hearing:
+    def _thoroughly(self, samples: Samples, max_tokens: int, cancelled: threading.Event) -> Hearing:
         """Whisper's own way: windows of 30 s, as many as it takes."""
         segments, _ = self._model.transcribe(
             samples,
@@ -208,7 +208,7 @@ class LocalSTT:
             heard.append(segment)
             if cancelled.is_set():
                 break
-        return _Hearing(
+        return Hearing(
             text=" ".join(segment.text.strip() for segment in heard),
             logprob=min((segment.avg_logprob for segment in heard), default=-math.inf),
             no_speech=max((segment.no_speech_prob for segment in heard), default=1.0),

@@ -1,0 +1,1 @@
+"""The embedded engines as they are: real weights, real sound (make engines)."""
