@@ -83,11 +83,16 @@ def _opus() -> _Opus:
 
 
 class OpusEncoder:
-    """Mono PCM frames to Opus packets, tuned for speech: VBR at `bitrate_bps` of payload."""
+    """Mono PCM frames to Opus packets, tuned for speech.
+
+    Variable bit rate around `bitrate_bps` of payload, which no packet exceeds: Opus alone overshoots on steady sounds,
+    and the wire's budget must hold for every sound that a child may make.
+    """
 
     def __init__(self, audio_format: AudioFormat = SPEECH, bitrate_bps: int = BITRATE_BPS) -> None:
         opus = _opus()
         self._format = audio_format
+        self._bitrate_bps = bitrate_bps
         self._encode = opus.encoder.libopus_encode
         self._destroy = opus.encoder.destroy
         self._state = opus.encoder.create_state(audio_format.rate_hz, 1, opus.application)
@@ -102,7 +107,8 @@ class OpusEncoder:
             raise LocalProtocolError(f"{len(pcm)} bytes of PCM are not one Opus frame")
         ctypes.memmove(self._pcm, pcm, len(pcm))
         n_samples = len(pcm) // AudioFormat.SAMPLE_BYTES
-        n_bytes = self._encode(self._state, self._pcm, n_samples, self._packet, _MAX_PACKET_BYTES)
+        ceiling_bytes = min(_MAX_PACKET_BYTES, self._bitrate_bps * n_samples // self._format.rate_hz // 8)
+        n_bytes = self._encode(self._state, self._pcm, n_samples, self._packet, ceiling_bytes)
         if n_bytes <= 0:
             raise LocalProtocolError(f"libopus refused to encode a frame (code {n_bytes})")
         return self._packet.raw[:n_bytes]

@@ -77,6 +77,7 @@ class _Progress:
     turn: int
     heard: str | None = None
     said: list[str] = field(default_factory=list)
+    let_go_at_s: float | None = None
     released_at_s: float | None = None
     first_audio_at_s: float | None = None
     started: bool = False
@@ -92,7 +93,7 @@ class _Progress:
             case StateChanged(state) if not self.over:
                 self.enter(state)
             case UtteranceEnded(turn, at_s) if turn == self.turn:
-                self.released_at_s = at_s
+                self.released_at_s = at_s if self.let_go_at_s is None else self.let_go_at_s
             case FirstAudio(turn, at_s) if turn == self.turn:
                 self.first_audio_at_s = at_s
             case Heard(turn, text) if turn == self.turn:
@@ -185,6 +186,7 @@ class VirtualToy:
 
     def release(self) -> None:
         """Let the button up: the end of speech."""
+        self._progress.let_go_at_s = asyncio.get_running_loop().time()
         self.button.release()
 
     async def say(self, pcm: bytes) -> SpokenTurn:

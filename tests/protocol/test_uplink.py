@@ -8,9 +8,10 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pytest
+import trustme
 from aiohttp import web
 
 from pommai.config import Secret
@@ -211,36 +212,46 @@ async def test_a_server_of_another_protocol() -> None:
         assert "does not speak pommai.v1" in listener.losses[0]
 
 
-TLS = Path(__file__).parent / "tls"
-"""Self-signed for 127.0.0.1, certificate and key in one file; `expired.pem` was valid on 1 January 2020."""
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, str]:
+    """A certificate authority of our own, and its certificate as a file that a toy can be told to trust."""
+    authority = trustme.CA()
+    path = tmp_path_factory.mktemp("tls") / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return authority, str(path)
 
 
-def served_with(name: str) -> ssl.SSLContext:
+def serving(authority: trustme.CA, not_after: datetime | None = None) -> ssl.SSLContext:
+    """What a relay on 127.0.0.1 serves with, signed by `authority`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / name)
+    authority.issue_cert("127.0.0.1", not_after=not_after).configure_cert(context)
     return context
 
 
-async def test_a_relay_with_a_certificate_that_we_trust() -> None:
+async def test_a_relay_with_a_certificate_that_we_trust(authority: tuple[trustme.CA, str]) -> None:
+    signer, ca_file = authority
     async with (
-        tiny_relay(parrot, tls=served_with("valid.pem")) as relay,
-        connecting(relay.url, ca_file=str(TLS / "valid.pem")) as (_, listener),
+        tiny_relay(parrot, tls=serving(signer)) as relay,
+        connecting(relay.url, ca_file=ca_file) as (_, listener),
     ):
         await listener.until_told(Welcome)
 
 
-@pytest.mark.parametrize(
-    ("served", "trusted", "words"),
-    [("expired.pem", "expired.pem", "is the clock of this toy right?"), ("valid.pem", "", "is relay.ca_file right?")],
-)
-async def test_a_certificate_that_we_do_not_trust(served: str, trusted: str, words: str) -> None:
-    ca_file = str(TLS / trusted) if trusted else ""
+async def test_a_certificate_that_has_expired_asks_for_the_clock(authority: tuple[trustme.CA, str]) -> None:
+    signer, ca_file = authority
     async with (
-        tiny_relay(parrot, tls=served_with(served)) as relay,
+        tiny_relay(parrot, tls=serving(signer, datetime(2020, 1, 1, tzinfo=UTC))) as relay,
         connecting(relay.url, ca_file=ca_file) as (_, listener),
     ):
         await listener.until_told(ConnectError)
-        assert words in listener.losses[0]
+        assert "is the clock of this toy right?" in listener.losses[0]
+
+
+async def test_a_certificate_of_an_authority_that_we_do_not_know(authority: tuple[trustme.CA, str]) -> None:
+    signer, _ = authority
+    async with tiny_relay(parrot, tls=serving(signer)) as relay, connecting(relay.url) as (_, listener):
+        await listener.until_told(ConnectError)
+        assert "is relay.ca_file right?" in listener.losses[0]
 
 
 async def test_a_relay_without_tls_where_tls_was_expected() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pommai.audio import SPEECH, level_dbfs
-from pommai.codec import FRAME_LENGTHS_MS, Framer, OpusDecoder, OpusEncoder, mulaw_decode, mulaw_encode
+from pommai.codec import BITRATE_BPS, FRAME_LENGTHS_MS, Framer, OpusDecoder, OpusEncoder, mulaw_decode, mulaw_encode
 from pommai.errors import AudioError, LocalProtocolError
 from tests.unit.test_audio import sine, snr_db
 
@@ -43,7 +43,14 @@ def test_a_voice_survives_opus_at_24_kbit_s() -> None:
     decoded = b"".join(decoder.decode(packet) for packet in packets)
     assert len(decoded) == len(pcm)
     assert best_snr_db(pcm[: len(pcm) // 2], decoded) > 10
-    assert sum(map(len, packets)) * 8 / 0.6 < 30_000
+
+
+@pytest.mark.parametrize("sound", [vowel(0.6), sine(1_000, 0.6), sine(200, 0.6), random.Random(1).randbytes(28_800)])
+def test_no_sound_makes_a_packet_above_the_bit_rate(sound: bytes) -> None:
+    encoder = OpusEncoder()
+    for ms in FRAME_LENGTHS_MS:
+        frames = Framer(encoder, ms).push(sound)
+        assert max(map(len, frames)) * 8 / ms * 1000 <= BITRATE_BPS
 
 
 @pytest.mark.parametrize("ms", FRAME_LENGTHS_MS)

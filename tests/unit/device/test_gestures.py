@@ -109,7 +109,10 @@ def test_without_debouncing_every_edge_counts() -> None:
     ]
 
 
-@given(st.lists(st.tuples(st.floats(0, 500), st.booleans()), max_size=40))
+QUARTERS_MS = st.integers(0, 2_000).map(lambda n: n / 4)  # their sums are exact, whatever the order
+
+
+@given(st.lists(st.tuples(QUARTERS_MS, st.booleans()), max_size=40))
 def test_any_edges_make_whole_presses_and_end_with_the_true_level(pauses: list[tuple[float, bool]]) -> None:
     at_ms, edges = 0.0, []
     for pause_ms, down in pauses:
