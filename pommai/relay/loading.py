@@ -57,7 +57,7 @@ async def load_pipeline(settings: RelaySettings, *, progress: Progress = quiet) 
 
     Raises MissingExtra where a package is missing, ProviderError where an engine does not start.
     """
-    with ThreadPoolExecutor(thread_name_prefix="pommai-load") as threads:
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="pommai-load") as threads:  # more only slow each other
         load = _Load(settings.pipeline, progress, threads)
         stt, moderator, llm, tts = await load.together(
             ("hearing", load.stt()), ("judging", load.moderator()), ("thinking", load.llm()), ("speaking", load.tts())
