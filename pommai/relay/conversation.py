@@ -108,7 +108,6 @@ class Conversation:
         self._turn: asyncio.Task[None] | None = None
         self._record = TurnRecord(toy, 0, 0.0)
         self._storing = False
-        self._closing = False
         self._captions = False
         self._history: History = ()
         self._heard = _Heard(max_utterance_s)
@@ -154,7 +153,7 @@ class Conversation:
             case AudioFrame(turn, _, packet):
                 await self._collect(turn, packet)
             case UtteranceEnd(turn):
-                await self._answer(turn)
+                self._answer(turn)
             case Cancel():
                 await self._stop_turn()
             case _:
@@ -165,8 +164,7 @@ class Conversation:
         await self._send(Error(code))
 
     async def close(self, grace_s: float, retry_after_s: float) -> None:
-        """Say goodbye: a turn in flight may end within `grace_s` seconds, no other begins."""
-        self._closing = True
+        """Say goodbye: a turn in flight may end within `grace_s` seconds. After it the link is closed to any other."""
         if self._turn is not None and not self._turn.done():
             await asyncio.wait({self._turn}, timeout=grace_s)
         await self._stop_turn()
@@ -201,10 +199,7 @@ class Conversation:
         if self._heard.overlong:
             await self._send(Error(ErrorCode.UTTERANCE_TOO_LONG, turn=turn))
 
-    async def _answer(self, turn: int) -> None:
-        if self._closing:
-            await self._send(Error(ErrorCode.SHUTTING_DOWN, retryable=True, turn=turn))
-            return
+    def _answer(self, turn: int) -> None:
         packets = tuple(self._heard.packets)
         self._heard = _Heard(self._max_utterance_s)
         self._record = TurnRecord(self.toy, turn, self._started_at_s, Outcome.CANCELLED, uplink_packets=len(packets))
@@ -238,8 +233,9 @@ class Conversation:
             await self._finish(self._record)
 
     async def _finish(self, record: TurnRecord) -> None:
+        """Remember and store a turn that is over; what was not judged counts as not passed."""
         if record.heard:
-            passed = all(verdict.passed for layer, verdict in record.verdicts if layer is Layer.INPUT)
+            passed = any(verdict.passed for layer, verdict in record.verdicts if layer is Layer.INPUT)
             self._history = remember(self._history, Exchange(record.heard, " ".join(record.said), passed))
         try:
             await self._store(record)

@@ -116,6 +116,11 @@ def test_delays_are_as_scripted_and_the_same_for_a_seed() -> None:
     assert 0.7 * 0.8 <= first <= 0.7 * 1.2
 
 
+def test_scripted_engines_say_what_they_are() -> None:
+    engines = (ScriptedSTT([""]), ScriptedModerator(), ScriptedLLM([""]), ScriptedTTS())
+    assert {engine.name for engine in engines} == {"scripted"}
+
+
 def test_texts_come_in_order_over_and_over() -> None:
     async def main() -> list[str]:
         stt = ScriptedSTT(["one", "two"])

@@ -196,6 +196,24 @@ def test_what_did_not_pass_is_remembered_for_the_judge_only() -> None:
     run(main())
 
 
+def test_what_was_not_judged_in_time_is_not_shown_to_the_model_later() -> None:
+    async def main() -> None:
+        engines = Engines(
+            stt=ScriptedSTT(["never judged", "hello"]),
+            moderator=ScriptedModerator(failure=Failure(hangs=True, calls=1)),
+            judge_timeout_s=60.0,
+        )
+        async with scene(engines) as it:
+            await talk_to(it.conversation, it.toy, 1)
+            assert (await it.turn_over(1)).error is ErrorCode.TIMEOUT
+            await talk_to(it.conversation, it.toy, 2)
+            await it.turn_over(2)
+            (prompt,) = engines.llm.prompts
+            assert [m.content for m in prompt[len(PREFIX) :]] == ["hello"]
+
+    run(main())
+
+
 @pytest.mark.parametrize("at_s", [0.0, 0.1, 0.23, 0.3, 0.4, 0.5, 0.6, 0.7, 1.0, 2.0, 3.3])
 def test_barge_in_leaves_no_task_and_no_further_frame(at_s: float) -> None:
     async def main() -> None:
@@ -375,19 +393,22 @@ def test_closing_cancels_a_turn_that_takes_longer() -> None:
     run(main())
 
 
-def test_no_turn_begins_while_closing() -> None:
+@pytest.mark.parametrize("ends", ["cancelled", "spoken"])
+def test_no_turn_begins_after_the_one_that_closing_waits_for(ends: str) -> None:
     async def main() -> None:
-        async with scene(slow()) as it:
+        async with scene(slow(), store_s=1.0) as it:
             await talk_to(it.conversation, it.toy, 1)
             closing = asyncio.create_task(it.conversation.close(grace_s=30.0, retry_after_s=5.0))
-            await asyncio.sleep(0.1)
-            await tell(it.conversation, it.toy, Cancel(1))
-            closing_turn = 2
-            if not it.conversation.closed:
-                await talk_to(it.conversation, it.toy, closing_turn)
+            await until(lambda: len(it.toy.frames) > 3)
+            if ends == "cancelled":
+                await tell(it.conversation, it.toy, Cancel(1))
+            else:
+                await until(lambda: SpeakingEnd(1) in it.toy.messages)
+            await talk_to(it.conversation, it.toy, 2)
             await closing
-            assert it.conversation.closed
+            assert it.toy.messages[-1] == Goodbye(ErrorCode.SHUTTING_DOWN, 5.0)
             assert it.engines.stt.calls == 1
+            assert [record.turn for record in it.records] == [1]
 
     run(main())
 
