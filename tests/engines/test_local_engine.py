@@ -76,6 +76,27 @@ def test_a_missing_package_names_the_make_target(monkeypatch: pytest.MonkeyPatch
         import_module("hibari")
 
 
+def test_a_broken_package_says_what_is_wrong() -> None:
+    with pytest.raises(MissingExtra, match=r"voice cannot be imported \(no libgomp\): run `make"), importing("voice"):
+        raise ImportError("no libgomp")
+
+
+def test_imports_wait_for_each_other() -> None:
+    inside, seen = threading.Event(), []
+
+    def second() -> None:
+        with importing("voice"):
+            seen.append(inside.is_set())
+
+    with importing("speech recogniser"):
+        other = threading.Thread(target=second)
+        other.start()
+        other.join(0.05)
+        inside.set()
+    other.join()
+    assert seen == [True]
+
+
 def test_a_missing_folder_names_the_make_target() -> None:
     with pytest.raises(MissingExtra, match=r"model needs the package no_such_package: run `make engines`"):
         package_folder("no_such_package", "model")

@@ -26,6 +26,9 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+_import_lock = threading.Lock()
+"""Engines load side by side, but a native module that imports numpy fails while another thread is importing it."""
+
 _FAILURES: Final = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 """What the engines' libraries raise when something is wrong inside them."""
 
@@ -35,9 +38,12 @@ def importing(engine: str) -> Iterator[None]:
     """Around the imports of an engine's packages: raises MissingExtra, with the make target, where one is missing."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # onnxruntime reads it once, when it is first imported
     try:
-        yield
-    except ImportError as error:
+        with _import_lock:
+            yield
+    except ModuleNotFoundError as error:
         raise MissingExtra(f"the embedded {engine} needs the package {error.name}: run `make engines`") from error
+    except ImportError as error:
+        raise MissingExtra(f"the embedded {engine} cannot be imported ({error}): run `make engines`") from error
 
 
 def package_folder(package: str, engine: str) -> Path:
