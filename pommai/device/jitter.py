@@ -16,42 +16,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from pommai.errors import AudioError
-
 CAPACITY_MS: Final = 60_000.0
 MAX_PREBUFFER_MS: Final = 480.0
 MAX_CONCEAL_MS: Final = 120.0
-MAX_PACKET_MS: Final = 120.0
-"""RFC 6716, 3.2.5, rule R5."""
-
-_SILK_MS: Final = (10.0, 20.0, 40.0, 60.0)
-_HYBRID_MS: Final = (10.0, 20.0)
-_CELT_MS: Final = (2.5, 5.0, 10.0, 20.0)
-
-
-def packet_ms(packet: bytes) -> float:
-    """How long an Opus packet sounds, from its first one or two bytes (RFC 6716, 3.1 and 3.2).
-
-    Raises AudioError for bytes that cannot be an Opus packet.
-    """
-    if not packet:
-        raise AudioError("an Opus packet is empty")
-    config, code = packet[0] >> 3, packet[0] & 0b11
-    if config < 12:
-        frame_ms = _SILK_MS[config % 4]
-    elif config < 16:
-        frame_ms = _HYBRID_MS[config % 2]
-    else:
-        frame_ms = _CELT_MS[config % 4]
-    if code < 3:
-        n_frames = 1 if code == 0 else 2
-    elif len(packet) > 1:
-        n_frames = packet[1] & 0b11_1111
-    else:
-        raise AudioError("an Opus packet ends before its number of frames")
-    if not 0 < n_frames * frame_ms <= MAX_PACKET_MS:
-        raise AudioError(f"an Opus packet of {n_frames} frames of {frame_ms:g} ms")
-    return n_frames * frame_ms
 
 
 class Pushed(StrEnum):

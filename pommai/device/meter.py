@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pommai.audio import SPEECH, AudioFormat
-from pommai.device.jitter import packet_ms
+from pommai.codec import packet_ms
 from pommai.errors import AudioError
 from pommai.protocol import AudioFrame, Message
 

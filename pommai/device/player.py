@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from pommai.audio import SPEECH
-from pommai.codec import OpusDecoder
-from pommai.device.jitter import Conceal, Finished, JitterBuffer, Play, Pushed, Wait, packet_ms
+from pommai.codec import OpusDecoder, packet_ms
+from pommai.device.jitter import Conceal, Finished, JitterBuffer, Play, Pushed, Wait
 from pommai.device.ports import Speaker
 from pommai.errors import AudioError, HardwareError
 from pommai.protocol import FRAME_MS, AudioFrame

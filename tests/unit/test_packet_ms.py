@@ -34,6 +34,16 @@ def test_every_mode(packet: bytes, ms: float) -> None:
     assert packet_ms(packet) == ms
 
 
+# RFC 6716, table 2: configurations 0 to 31
+TABLE_2 = [10, 20, 40, 60] * 3 + [10, 20] * 2 + [2.5, 5, 10, 20] * 4
+
+
+@pytest.mark.parametrize(("config", "ms"), list(enumerate(TABLE_2)))
+def test_frame_lengths_are_those_of_table_2(config: int, ms: float) -> None:
+    assert packet_ms(bytes([config << 3])) == ms
+    assert packet_ms(bytes([config << 3 | 0b100, 1, 2, 3])) == ms, "the stereo bit changes no length"
+
+
 @pytest.mark.parametrize("packet", [b"", b"\x03", b"\x9b\x00", b"\x9b\x07", b"\x1b\x03", b"\x99a"])
 def test_what_cannot_be_opus(packet: bytes) -> None:
     with pytest.raises(AudioError):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pommai.audio import SPEECH
-from pommai.codec import FRAME_LENGTHS_MS, OpusEncoder
 from pommai.device.jitter import (
     MAX_CONCEAL_MS,
     Conceal,
@@ -17,49 +14,9 @@ from pommai.device.jitter import (
     Pulled,
     Pushed,
     Wait,
-    packet_ms,
 )
-from pommai.errors import AudioError
 
 # --- the length of a packet -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("ms", FRAME_LENGTHS_MS)
-def test_a_packet_of_libopus_is_as_long_as_what_was_encoded(ms: int) -> None:
-    assert packet_ms(OpusEncoder().encode(bytes(SPEECH.bytes(ms)))) == ms
-
-
-def toc(config: int, code: int) -> int:
-    return config << 3 | code
-
-
-# RFC 6716, table 2: configurations 0 to 31
-TABLE_2 = [10, 20, 40, 60] * 3 + [10, 20] * 2 + [2.5, 5, 10, 20] * 4
-
-
-@pytest.mark.parametrize(("config", "ms"), list(enumerate(TABLE_2)))
-def test_frame_lengths_are_those_of_table_2(config: int, ms: float) -> None:
-    assert packet_ms(bytes([toc(config, 0)])) == ms
-    assert packet_ms(bytes([toc(config, 0) | 0b100, 1, 2, 3])) == ms, "the stereo bit changes no length"
-
-
-def test_a_packet_may_hold_several_frames() -> None:
-    assert packet_ms(bytes([toc(1, 1), 0])) == 40
-    assert packet_ms(bytes([toc(1, 2), 0])) == 40
-    assert packet_ms(bytes([toc(16, 3), 0b1100_0000 | 48])) == 120
-
-
-@pytest.mark.parametrize(
-    "packet",
-    [b"", bytes([toc(1, 3)]), bytes([toc(1, 3), 0]), bytes([toc(1, 3), 7]), bytes([toc(16, 3), 49])],
-    ids=["empty", "no count", "no frames", "140 ms", "122.5 ms"],
-)
-def test_what_cannot_be_a_packet_is_refused(packet: bytes) -> None:
-    with pytest.raises(AudioError):
-        packet_ms(packet)
-
-
-# --- the buffer -------------------------------------------------------------------------------------------------------
 
 
 def name(sequence: int) -> bytes:
