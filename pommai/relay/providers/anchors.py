@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 NEAR: Final = 0.5
 MARGIN: Final = 0.04
-"""The thresholds, chosen on dev.toml of tests/data/guardian with the totals of holdout.toml, round 2, in sight, so those
-totals are a little optimistic. A group may ask for another nearness than `NEAR`: missed distress is worse than a needless
-comfort."""
+"""The thresholds, chosen on dev.toml of tests/data/guardian with the totals of holdout.toml, round 2, in sight: those
+totals are a little optimistic. A group may ask for another nearness than `NEAR`, because distress that is missed is
+worse than comfort that was not needed."""
 
 
 @dataclass(frozen=True, slots=True)

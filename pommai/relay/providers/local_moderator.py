@@ -51,7 +51,7 @@ class LocalModerator:
 
     @classmethod
     async def load(cls, embedder: Embedder) -> Self:
-        """Read the lists and embed the anchors, about 0.6 s. Raises ProviderError if the embedder fails."""
+        """Read the lists and embed the anchors, about 0.9 s. Raises ProviderError if the embedder fails."""
         lexicon, sentences = _data("lexicon.toml"), _data("anchors.toml")
         meanings, harmless = read_anchors(sentences)
         groups = (*(group.texts for group in meanings), *(group.texts for group in harmless))
