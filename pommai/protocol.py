@@ -52,6 +52,9 @@ class ErrorCode(StrEnum):
     BAD_AUDIO = "bad_audio"
     INTERNAL = "internal"
     SHUTTING_DOWN = "shutting_down"
+    REPLACED = "replaced"
+    REVOKED = "revoked"
+    REST_OVER = "rest_over"
 
 
 # --- toy to relay -----------------------------------------------------------------------------------------------------

@@ -30,8 +30,8 @@ GRACE_S: Final = 5.0
 SWEEP_S: Final = 3600.0
 """Between two looks for turns and words that are older than the settings allow."""
 
-REVOKED_S: Final = 3.0
-"""Between two looks for connected toys whose token was revoked meanwhile."""
+LOOK_AFTER_S: Final = 3.0
+"""Between two looks for connected toys whose token was revoked, or whose rest is over."""
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ async def running(
     await server.start(bound, tls)
     rounds = {
         asyncio.create_task(_every(SWEEP_S, lambda: store.sweep(time.time())), name="sweep"),
-        asyncio.create_task(_every(REVOKED_S, server.dismiss_revoked), name="revoked"),
+        asyncio.create_task(_every(LOOK_AFTER_S, server.look_after), name="look after"),
     }
     try:
         yield RunningRelay(listening.url(settings.server, port), port, stop)

@@ -86,12 +86,17 @@ class ToyConnection:
             await self._close(code)
             self._gone.set()
 
-    async def leave(self, grace_s: float, retry_after_s: float) -> None:
+    @property
+    def rested(self) -> bool:
+        """See `Conversation.rested`."""
+        return self._conversation.rested
+
+    async def leave(self, code: ErrorCode, *, grace_s: float, retry_after_s: float) -> None:
         """Say goodbye and close with 1001; a turn in flight may end within `grace_s` seconds. Raises nothing."""
         if not self._leaving:
             self._leaving = True
             with suppress(ConnectionError):
-                await self._conversation.close(grace_s, retry_after_s)
+                await self._conversation.close(code, grace_s=grace_s, retry_after_s=retry_after_s)
             if self._limit is not None:
                 self._limit.reschedule(self._now())
         await self._gone.wait()

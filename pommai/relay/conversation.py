@@ -100,6 +100,7 @@ class Conversation:
         self._put = send
         self._store = record
         self._rest = rest
+        self._resting = False
         self._max_utterance_s = max_utterance_s
         self._turn_budget_s = turn_budget_s
         self._unix_time = unix_time
@@ -134,6 +135,11 @@ class Conversation:
         return self._link.phase is Phase.CLOSED
 
     @property
+    def rested(self) -> bool:
+        """Whether the toy was told to rest and need not any more. pommai/1 tells it so by a new welcome."""
+        return self._resting and self._rest() is None
+
+    @property
     def in_turn(self) -> bool:
         """Whether a turn is being answered."""
         return self._turn is not None and not self._turn.done()
@@ -163,13 +169,13 @@ class Conversation:
         """Tell the toy that a message of it could not be read or was not allowed."""
         await self._send(Error(code))
 
-    async def close(self, grace_s: float, retry_after_s: float) -> None:
+    async def close(self, code: ErrorCode, *, grace_s: float, retry_after_s: float) -> None:
         """Say goodbye: a turn in flight may end within `grace_s` seconds. After it the link is closed to any other."""
         if self._turn is not None and not self._turn.done():
             await asyncio.wait({self._turn}, timeout=grace_s)
         await self._stop_turn()
         if not self.closed:
-            await self._send(Goodbye(ErrorCode.SHUTTING_DOWN, retry_after_s))
+            await self._send(Goodbye(code, retry_after_s))
 
     async def _greet(self, hello: Hello) -> None:
         if hello.version != VERSION:
@@ -177,13 +183,19 @@ class Conversation:
             await self._send(Goodbye(ErrorCode.UNSUPPORTED_VERSION, UPGRADE_RETRY_S))
             return
         self._captions = hello.captions
-        rest = self._rest()
+        rest = self._ask_rest()
         paused = None if rest is None else ErrorCode(rest)
         await self._send(Welcome(VERSION, self.session, self._unix_time(), self._max_utterance_s, paused))
 
+    def _ask_rest(self) -> Rest | None:
+        """Why the toy must rest now, remembered for `rested`."""
+        rest = self._rest()
+        self._resting = rest is not None
+        return rest
+
     async def _listen(self, turn: int) -> None:
         await self._stop_turn()
-        rest = self._rest()
+        rest = self._ask_rest()
         if rest is not None:
             await self._send(Error(ErrorCode(rest), turn=turn))
         else:

@@ -20,7 +20,7 @@ from aiohttp import hdrs, web
 import pommai
 from pommai.errors import StoreError
 from pommai.limits import Rest
-from pommai.protocol import PATH, SUBPROTOCOL
+from pommai.protocol import PATH, SUBPROTOCOL, ErrorCode
 from pommai.relay.auth import FailureLimiter, TokenStore, bearer, is_loopback, valid_token
 from pommai.relay.connection import CLOSE_S, ToyConnection, new_socket
 from pommai.relay.conversation import Conversation
@@ -87,18 +87,27 @@ class RelayServer:
         self._stopping = True
         for site in tuple(self._runner.sites):
             await site.stop()
-        leaving = [connection.leave(grace_s, RETRY_S) for connection in self._connections.values()]
+        leaving = [
+            connection.leave(ErrorCode.SHUTTING_DOWN, grace_s=grace_s, retry_after_s=RETRY_S)
+            for connection in self._connections.values()
+        ]
         await asyncio.gather(*leaving, *self._dismissed)
         await self._runner.cleanup()
 
-    async def dismiss_revoked(self) -> None:
-        """End the connections whose token is no longer valid. Raises StoreError."""
+    async def look_after(self) -> None:
+        """End the connections whose token is no longer valid, and those of toys whose rest is over. Raises StoreError.
+
+        A rested toy comes back at once, to a welcome that lets it talk.
+        """
         if self._connections:
             valid = {token.token_id for token in await self._store.list_tokens() if token.revoked_at_s is None}
             for connection in self._connections.values():
                 if connection.token.token_id not in valid:
                     _log.info("token revoked toy=%s", connection.token.toy)
-                    self._dismiss(connection)
+                    self._dismiss(connection, ErrorCode.REVOKED)
+                elif connection.rested:
+                    _log.info("rest over toy=%s", connection.token.toy)
+                    self._dismiss(connection, ErrorCode.REST_OVER, retry_after_s=0.0)
 
     # --- /v1/toy ------------------------------------------------------------------------------------------------------
 
@@ -131,7 +140,7 @@ class RelayServer:
         older = self._connections.get(toy)
         if older is not None:
             _log.info("connection replaced toy=%s", toy)
-            self._dismiss(older)
+            self._dismiss(older, ErrorCode.REPLACED)
         self._connections[toy] = connection
         self._metrics.connected(len(self._connections))
         _log.info("toy connected toy=%s", toy)
@@ -143,9 +152,10 @@ class RelayServer:
             self._metrics.connected(len(self._connections))
             _log.info("toy left toy=%s", toy)
 
-    def _dismiss(self, connection: ToyConnection) -> None:
+    def _dismiss(self, connection: ToyConnection, code: ErrorCode, *, retry_after_s: float = DISMISSED_RETRY_S) -> None:
         """Have a connection end, without waiting for it."""
-        leaving = asyncio.create_task(connection.leave(0.0, DISMISSED_RETRY_S), name="dismissed")
+        leave = connection.leave(code, grace_s=0.0, retry_after_s=retry_after_s)
+        leaving = asyncio.create_task(leave, name="dismissed")
         self._dismissed.add(leaving)
         leaving.add_done_callback(self._dismissed.discard)
 

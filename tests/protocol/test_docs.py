@@ -30,6 +30,9 @@ MEANINGS = {
     ErrorCode.BAD_AUDIO: "the audio is not Opus",
     ErrorCode.INTERNAL: "a fault of the relay",
     ErrorCode.SHUTTING_DOWN: "the relay stops; come back later",
+    ErrorCode.REPLACED: "another connection has shown the same token",
+    ErrorCode.REVOKED: "the token is no longer valid",
+    ErrorCode.REST_OVER: "the toy was resting and may talk again; come back at once",
 }
 
 

@@ -369,11 +369,11 @@ def test_closing_lets_the_turn_end_within_its_grace() -> None:
     async def main() -> None:
         async with scene() as it:
             await talk_to(it.conversation, it.toy, 1)
-            await it.conversation.close(grace_s=30.0, retry_after_s=5.0)
+            await it.conversation.close(ErrorCode.SHUTTING_DOWN, grace_s=30.0, retry_after_s=5.0)
             assert it.toy.messages[-2:] == [SpeakingEnd(1), Goodbye(ErrorCode.SHUTTING_DOWN, 5.0)]
             assert it.records[0].outcome is Outcome.ANSWERED
             assert it.conversation.closed
-            await it.conversation.close(grace_s=30.0, retry_after_s=5.0)
+            await it.conversation.close(ErrorCode.SHUTTING_DOWN, grace_s=30.0, retry_after_s=5.0)
             assert it.toy.kinds().count("Goodbye") == 1
 
     run(main())
@@ -384,7 +384,7 @@ def test_closing_cancels_a_turn_that_takes_longer() -> None:
         engines = Engines(llm=ScriptedLLM(["x"], failure=Failure(hangs=True)))
         async with scene(engines) as it:
             await talk_to(it.conversation, it.toy, 1)
-            await it.conversation.close(grace_s=2.0, retry_after_s=5.0)
+            await it.conversation.close(ErrorCode.SHUTTING_DOWN, grace_s=2.0, retry_after_s=5.0)
             at_s, last = it.toy.got[-1]
             assert last == Goodbye(ErrorCode.SHUTTING_DOWN, 5.0)
             assert at_s == pytest.approx(2.0)
@@ -398,7 +398,9 @@ def test_no_turn_begins_after_the_one_that_closing_waits_for(ends: str) -> None:
     async def main() -> None:
         async with scene(slow(), store_s=1.0) as it:
             await talk_to(it.conversation, it.toy, 1)
-            closing = asyncio.create_task(it.conversation.close(grace_s=30.0, retry_after_s=5.0))
+            closing = asyncio.create_task(
+                it.conversation.close(ErrorCode.SHUTTING_DOWN, grace_s=30.0, retry_after_s=5.0)
+            )
             await until(lambda: len(it.toy.frames) > 3)
             if ends == "cancelled":
                 await tell(it.conversation, it.toy, Cancel(1))

@@ -15,6 +15,7 @@ from aiohttp import WSCloseCode
 
 import pommai
 from pommai.errors import StoreError
+from pommai.limits import Rest
 from pommai.protocol import (
     MAX_MESSAGE_BYTES,
     SUBPROTOCOL,
@@ -34,6 +35,7 @@ from pommai.protocol import (
     encode,
 )
 from pommai.relay import app, connection, server
+from pommai.relay.allowance import Allowances
 from pommai.relay.ports import Outcome, TurnRecord
 from pommai.relay.providers.scripted import Failure, Pace, ScriptedLLM, ScriptedSTT, ScriptedTTS
 from pommai.relay.settings import ServerSettings, ToySettings
@@ -107,13 +109,13 @@ async def test_no_header_makes_another_address_of_an_attacker(tmp_path: Path) ->
 async def test_a_revoked_token_gets_nobody_in_and_ends_the_connection_it_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "REVOKED_S", 0.02)
+    monkeypatch.setattr(app, "LOOK_AFTER_S", 0.02)
     async with served(tmp_path) as relay:
         token = await relay.token()
         async with relay.toy(token=token) as toy, relay.toy("panda") as other:
             await relay.store.revoke_tokens("teddy", 2.0)
             assert await toy.closed() == WSCloseCode.GOING_AWAY
-            assert isinstance(toy.got[-1], Goodbye)
+            assert toy.got[-1] == Goodbye(ErrorCode.REVOKED, server.DISMISSED_RETRY_S)
             assert (await relay.refusal(token)).status == 401
             await other.say(1)
             await other.until(SpeakingEnd)
@@ -268,8 +270,7 @@ async def test_a_second_connection_of_a_toy_replaces_the_first(tmp_path: Path) -
         token = await relay.token()
         async with relay.toy(token=token) as first, relay.toy(token=token) as second:
             assert await first.closed() == WSCloseCode.GOING_AWAY
-            goodbye = first.got[-1]
-            assert isinstance(goodbye, Goodbye) and goodbye.retry_after_s == server.DISMISSED_RETRY_S
+            assert first.got[-1] == Goodbye(ErrorCode.REPLACED, server.DISMISSED_RETRY_S)
             await second.say(1)
             await second.until(SpeakingEnd)
             assert json.loads((await relay.page("/healthz"))[1])["active_toys"] == 1
@@ -386,6 +387,32 @@ async def test_a_cancelled_turn_lets_the_next_one_begin(tmp_path: Path) -> None:
         await toy.say(2)
         end = await toy.until(SpeakingEnd)
         assert end == SpeakingEnd(2)
+
+
+class Nap(Allowances):
+    """A rest for every toy that the test ends."""
+
+    over = False
+
+    def rest(self, toy: str) -> Rest | None:
+        return None if self.over else Rest.QUIET_HOURS
+
+
+async def test_a_toy_whose_rest_is_over_is_sent_away_for_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nap = Nap({})
+    monkeypatch.setattr(app, "LOOK_AFTER_S", 0.02)
+    monkeypatch.setattr(app, "Allowances", lambda limits: nap)
+    async with served(tmp_path) as relay:
+        token = await relay.token()
+        async with relay.knocking(token) as toy:
+            assert (await toy.greet()).paused is ErrorCode.QUIET_HOURS
+            nap.over = True
+            assert await toy.closed() == WSCloseCode.GOING_AWAY
+            assert toy.got[-1] == Goodbye(ErrorCode.REST_OVER, 0.0)
+        async with relay.knocking(token) as toy:
+            assert (await toy.greet()).paused is None
 
 
 async def test_a_toy_that_must_rest_is_told_so(tmp_path: Path) -> None:
