@@ -33,6 +33,11 @@ check: engines dev  ## format, lint, types and import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
+bench: engines dev  ## measure engines, guardian and ten turns of the demo
+	@$(BIN)/python bench/engines.py
+	@$(BIN)/python bench/guardian.py quoted holdout
+	@$(BIN)/pommai demo --turns 10 --json | tail -n 1
+
 format: dev  ## format the code and sort its imports
 	@$(BIN)/ruff check --fix --select I .
 	@$(BIN)/ruff format .
