@@ -31,7 +31,7 @@ _FORMAT: Final = AudioFormat(16_000)
 """What Whisper and the voice detector hear; libopus decodes to it directly."""
 
 _THREADS: Final = 1
-"""Two are no faster with the short window, and on busy cores they wait for each other: once for 14 s."""
+"""Two are hardly faster with the short window, and on busy cores they wait for each other: once for 14 s."""
 
 _FRAMES_PER_S: Final = 100
 _SHORT_WINDOW: Final = 12 * _FRAMES_PER_S
