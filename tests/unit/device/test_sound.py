@@ -82,15 +82,6 @@ def pulse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
         log.close()
 
 
-@pytest.fixture
-def no_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide every sound card of this machine: PortAudio asks `ctl.hw` for each, and finds no driver behind it."""
-    alsa = tmp_path / "alsa.conf"
-    alsa.write_text(ALSA_CONF.read_text() + "\nctl.!hw { type none }\n")
-    monkeypatch.setenv("ALSA_CONFIG_PATH", str(alsa))
-    monkeypatch.setenv("PULSE_SERVER", "unix:/nonexistent")
-
-
 async def test_without_a_sound_card_there_is_one_clear_line(no_card: None, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(HardwareError, match=r"^there is no microphone$") as caught:
         async with SoundCard():
