@@ -103,6 +103,7 @@ def show_turn(report: TurnReport, asked: str, title: str) -> None:
     out.print(
         f"  [dim]wire   [/] up {report.uplink_bytes / 1000:.1f} kB, {report.uplink_kbps:.1f} kbit/s · "
         f"down {report.downlink_bytes / 1000:.1f} kB, {report.downlink_kbps:.1f} kbit/s · "
+        f"in all {(report.uplink_bytes + report.downlink_bytes) / 1000:.1f} kB, "
         f"{report.compression:.1f}:1 against PCM",
         soft_wrap=True,
     )

@@ -36,8 +36,8 @@ _THREADS: Final = 1
 _FRAMES_PER_S: Final = 100
 _SHORT_WINDOW: Final = 12 * _FRAMES_PER_S
 _WORD: Final = 3 * _FRAMES_PER_S // 2
-_WORD_WINDOW: Final = 15 * _FRAMES_PER_S
-"""For a word or two, which Whisper would sometimes hear twice through the short window."""
+_WORD_WINDOW: Final = 20 * _FRAMES_PER_S
+"""For a word or two, which Whisper hears twice now and then through a shorter one ("Yes, yes." up to 15 s of it)."""
 
 _MARGIN: Final = 3 * _FRAMES_PER_S
 """Silence that a window must hold after the speech; with less, Whisper repeats the last word."""
