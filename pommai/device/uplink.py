@@ -1,34 +1,24 @@
-"""The toy's connection to the relay over a WebSocket: drives a `Link`, and reconnects for ever.
-
-The only importer of `websockets`. Works with Debian bookworm's 10.4 (the older client) and everything since 13 (the
-asyncio client). The library's own log is kept above DEBUG: there it would write the token of the handshake.
-"""
+"""The toy's connection to the relay over a WebSocket: drives a `Link`, and reconnects for ever."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-import inspect
 import logging
 import random
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NoReturn
 
-from websockets.exceptions import ConnectionClosed, WebSocketException
-
 from pommai import __version__
-from pommai.device.address import check_address, refusal, tls_context
+from pommai.device.address import check_address, tls_context
 from pommai.device.backoff import delay_s
 from pommai.device.meter import Meter
 from pommai.device.ports import FromRelay, UplinkListener
 from pommai.device.settings import RelayLink
+from pommai.device.websocket import WebSocket, open_websocket
 from pommai.errors import ConnectError, RemoteProtocolError
 from pommai.link import Link, Phase, Side
 from pommai.protocol import (
     FRAME_MS,
-    MAX_MESSAGE_BYTES,
-    SUBPROTOCOL,
     VERSION,
     AudioFrame,
     Cancel,
@@ -44,28 +34,9 @@ from pommai.protocol import (
     encode,
 )
 
-
-def _client() -> tuple[Callable[..., Any], str]:
-    """The function that opens a connection, and its name for the headers that are added to the request."""
-    try:
-        return importlib.import_module("websockets.asyncio.client").connect, "additional_headers"
-    except ImportError:
-        return importlib.import_module("websockets.client").connect, "extra_headers"
-
-
-_connect, _HEADERS = _client()
-
 _log = logging.getLogger(__name__)
-_library_log = logging.getLogger(f"{__name__}.websockets")
-_library_log.setLevel(logging.INFO)
-
-OPEN_TIMEOUT_S: Final = 10.0
-"""For DNS, TCP, TLS and the upgrade together, and again for the relay's welcome."""
-
-HEARTBEAT_S: Final = 15.0
-"""A ping this often, and the same time for its pong: a dead network is noticed within 30 s."""
-
-CLOSE_TIMEOUT_S: Final = 1.0
+WELCOME_S: Final = 10.0
+"""For the relay's answer to our hello."""
 
 STABLE_S: Final = 10.0
 """A connection that lasted this long was a good one: backoff begins anew after it."""
@@ -134,8 +105,8 @@ class WebSocketUplink:
 
     async def _connect_once(self, listener: UplinkListener) -> NoReturn:
         """One connection from its beginning to its end, which is always a ConnectError that says why."""
-        connection = await self._open()
-        session = _Session(connection, self._meter)
+        websocket = await open_websocket(self._relay, self._tls)
+        session = _Session(websocket, self._meter)
         try:
             welcome = await session.greet(Hello(VERSION, __version__, self._captions))
             _log.info("uplink: welcomed by the relay")
@@ -145,36 +116,9 @@ class WebSocketUplink:
         except RemoteProtocolError as error:
             _log.warning("uplink: the relay broke the protocol, code=%s", error.code)
             raise ConnectError(f"the relay broke the protocol ({error.code})") from error
-        except ConnectionClosed as error:
-            raise ConnectError(f"the connection broke off ({_close_code(error)})") from error
         finally:
             self._session = None
-            await _hang_up(connection)
-
-    async def _open(self) -> Any:
-        """A new WebSocket, upgraded and of our subprotocol."""
-        options = {
-            _HEADERS: {"Authorization": f"Bearer {self._relay.token.reveal()}"},
-            "subprotocols": [SUBPROTOCOL],
-            "compression": None,
-            "max_size": MAX_MESSAGE_BYTES,
-            "open_timeout": OPEN_TIMEOUT_S,
-            "ping_interval": HEARTBEAT_S,
-            "ping_timeout": HEARTBEAT_S,
-            "close_timeout": CLOSE_TIMEOUT_S,
-            "logger": _library_log,
-            "ssl": self._tls,
-        }
-        if "proxy" in inspect.signature(_connect).parameters:
-            options["proxy"] = None  # since 15 a proxy of the environment would be used; a toy goes straight
-        try:
-            connection = await _connect(self._relay.url, **options)
-        except (OSError, WebSocketException, EOFError) as error:
-            raise ConnectError(refusal(error, _status(error), self._relay.url)) from error
-        if connection.subprotocol != SUBPROTOCOL:
-            await _hang_up(connection)
-            raise ConnectError(f"{self._relay.url} is no relay for toys: it does not speak {SUBPROTOCOL}")
-        return connection
+            await websocket.hang_up()
 
 
 class _SentAwayError(ConnectError):
@@ -191,8 +135,8 @@ class _SentAwayError(ConnectError):
 class _Session:
     """One connection: a Link, what waits to be sent, and the two loops that write and read."""
 
-    def __init__(self, connection: Any, meter: Meter) -> None:
-        self._connection = connection
+    def __init__(self, websocket: WebSocket, meter: Meter) -> None:
+        self._websocket = websocket
         self._meter = meter
         self._link = Link(Side.TOY)
         self._outbox: asyncio.Queue[tuple[Message, str | bytes]] = asyncio.Queue(OUTBOX_MESSAGES)
@@ -202,13 +146,13 @@ class _Session:
         """Say hello and wait for the welcome."""
         self._link.sending(hello)
         try:
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
-                await self._connection.send(encode(hello))
+            async with asyncio.timeout(WELCOME_S):
+                await self._websocket.send(encode(hello))
                 while not isinstance(message := await self._receive(), Welcome):
                     if isinstance(message, Error):
                         _log.warning("uplink: the relay failed to welcome us, code=%s", message.code)
         except TimeoutError:
-            raise ConnectError(f"the relay did not answer our hello within {OPEN_TIMEOUT_S:.0f} s") from None
+            raise ConnectError(f"the relay did not answer our hello within {WELCOME_S:.0f} s") from None
         if message.version != VERSION:
             raise ConnectError(f"the relay speaks version {message.version} of the protocol, this toy {VERSION}")
         return message
@@ -226,7 +170,7 @@ class _Session:
     async def run(self, listener: UplinkListener) -> NoReturn:
         """Carry messages until the connection ends.
 
-        Raises ConnectError for a goodbye and for a network that is too slow, ConnectionClosed and RemoteProtocolError.
+        Raises ConnectError for its end, for a goodbye and for a network that is too slow, and RemoteProtocolError.
         """
         reader = asyncio.create_task(self._read(listener), name="uplink reader")
         others: list[asyncio.Task[Any]] = [
@@ -250,8 +194,8 @@ class _Session:
         while True:
             message, frame = await self._outbox.get()
             try:
-                await self._connection.send(frame)
-            except ConnectionClosed:
+                await self._websocket.send(frame)
+            except ConnectError:
                 return  # the reader meets it too, and tells why
             self._meter.sent(message, len(frame if isinstance(frame, bytes) else frame.encode()))
 
@@ -263,7 +207,7 @@ class _Session:
 
     async def _receive(self) -> Message | None:
         """The next message; None for one that this version does not know, or an echo of a turn that is over."""
-        frame: str | bytes = await self._connection.recv()
+        frame = await self._websocket.receive()
         try:
             message = decode(frame)
         except RemoteProtocolError as error:
@@ -275,26 +219,3 @@ class _Session:
         if isinstance(message, Goodbye):
             raise _SentAwayError(message)
         return self._link.received(message)
-
-
-async def _hang_up(connection: Any) -> None:
-    """Close politely, unless the peer takes nothing any more: the library itself would wait for it much longer."""
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await connection.close()
-    except TimeoutError:
-        _log.info("uplink: the relay did not close in time")
-    finally:
-        connection.transport.abort()  # does nothing to one that is closed
-
-
-def _status(error: Exception) -> int | None:
-    """The HTTP status of a refused upgrade; 10.4 puts it on the error itself."""
-    status: int | None = getattr(getattr(error, "response", error), "status_code", None)
-    return status
-
-
-def _close_code(error: ConnectionClosed) -> str:
-    """The close code of the WebSocket, as far as the peer sent one."""
-    received = getattr(error, "rcvd", None)
-    return f"code {received.code}" if received is not None else "no close code"

@@ -326,7 +326,7 @@ async def test_the_token_is_in_no_log_even_at_debug(caplog: pytest.LogCaptureFix
 
 
 async def test_a_relay_that_never_answers_hello(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uplink_module, "OPEN_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(uplink_module, "WELCOME_S", 0.2)
 
     async def sulk(peer: Peer) -> None:
         while await peer.receive() is not None:
