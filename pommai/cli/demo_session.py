@@ -19,7 +19,8 @@ from pommai.cli.questions import Question, spoken
 from pommai.cli.report import TurnReport, summary
 from pommai.device.meter import Meter, TurnTraffic
 from pommai.device.sound import SoundCard
-from pommai.device.virtual import SpokenTurn, VirtualToy
+from pommai.device.spoken import SpokenTurn
+from pommai.device.virtual import VirtualToy
 from pommai.errors import HardwareError, ProviderError, StoreError
 from pommai.relay.app import run
 from pommai.relay.ports import TurnRecord

@@ -8,117 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from pommai.device.machine import (
-    Booting,
-    Connecting,
-    Error,
-    Fault,
-    Listening,
-    Offline,
-    Paused,
-    Speaking,
-    State,
-    Thinking,
-)
+from pommai.device.machine import Booting, Connecting, State
 from pommai.device.meter import Meter
-from pommai.device.ports import (
-    FirstAudio,
-    Heard,
-    Lights,
-    Mic,
-    Note,
-    Observer,
-    RelayLost,
-    RelayReached,
-    Said,
-    Speaker,
-    StateChanged,
-    UtteranceEnded,
-)
+from pommai.device.ports import Lights, Mic, Note, Observer, RelayLost, RelayReached, Speaker
 from pommai.device.runner import Body, Runner
 from pommai.device.settings import DeviceSettings
 from pommai.device.sim import TerminalLights, VirtualButton, VirtualMic, VirtualSpeaker
+from pommai.device.spoken import Progress, SpokenTurn
 from pommai.device.uplink import WebSocketUplink
 from pommai.errors import ConnectError, HardwareError
-from pommai.protocol import ErrorCode
-
-
-@dataclass(frozen=True, slots=True)
-class SpokenTurn:
-    """What became of one press. Times are seconds of the loop's clock; rates are kbit/s on the wire, headers included.
-
-    `heard` and `said` are captions. `reply_pcm` is what the speaker really played. `compression` is that of the worse
-    direction. `cut`: the utterance was too long and ended before the child did. `interrupted`: by the next press.
-    `error`: why there was no reply, or not the whole of it.
-    """
-
-    turn: int
-    heard: str | None = None
-    said: tuple[str, ...] = ()
-    released_at_s: float | None = None
-    first_audio_at_s: float | None = None
-    reply_pcm: bytes = b""
-    uplink_kbps: float = 0.0
-    downlink_kbps: float = 0.0
-    compression: float = 0.0
-    cut: bool = False
-    interrupted: bool = False
-    error: ErrorCode | Fault | None = None
-
-
-@dataclass(slots=True)
-class _Progress:
-    """A turn as far as it has come: `listening` until the button is let go, `over` when the state has left it."""
-
-    turn: int
-    heard: str | None = None
-    said: list[str] = field(default_factory=list)
-    let_go_at_s: float | None = None
-    released_at_s: float | None = None
-    first_audio_at_s: float | None = None
-    started: bool = False
-    listening: bool = True
-    over: bool = False
-    interrupted: bool = False
-    cut: bool = False
-    reply_pcm: bytes = b""
-    error: ErrorCode | Fault | None = None
-
-    def note(self, note: Note) -> None:
-        match note:
-            case StateChanged(state) if not self.over:
-                self.enter(state)
-            case UtteranceEnded(turn, at_s) if turn == self.turn:
-                self.released_at_s = at_s if self.let_go_at_s is None else self.let_go_at_s
-            case FirstAudio(turn, at_s) if turn == self.turn:
-                self.first_audio_at_s = at_s
-            case Heard(turn, text) if turn == self.turn:
-                self.heard = text
-            case Said(turn, text) if turn == self.turn:
-                self.said.append(text)
-
-    def enter(self, state: State) -> None:
-        """Follow the state; until the press has been met, only what makes it futile counts."""
-        if state.turn < self.turn and not isinstance(state, _APART):
-            return
-        match state:
-            case Listening(started=started):
-                self.started = started
-            case Error(why=why) | Paused(why=why):
-                self.error = why
-            case Booting() | Connecting() | Offline():
-                self.error = ErrorCode.UNAVAILABLE
-        self.interrupted = state.turn > self.turn
-        self.listening = isinstance(state, Listening)
-        self.over = self.interrupted or not isinstance(state, Listening | Thinking | Speaking)
-
-
-_APART = (Booting, Connecting, Offline, Paused)
-"""The states in which a press is of no use."""
 
 
 class VirtualToy:
@@ -153,8 +54,8 @@ class VirtualToy:
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._first_contact: RelayReached | RelayLost | None = None
-        self._progress = _Progress(0, over=True)
-        self._open: list[_Progress] = []
+        self._progress = Progress(0, over=True)
+        self._open: list[Progress] = []
 
     @property
     def state(self) -> State:
@@ -178,7 +79,7 @@ class VirtualToy:
     def press(self) -> int:
         """Push the button down: begin to talk, or barge in. Returns the number that the turn will have."""
         self.button.press()
-        self._progress = _Progress(self.state.turn + 1)
+        self._progress = Progress(self.state.turn + 1)
         self._progress.enter(self.state)
         if not self._progress.over:
             self._open.append(self._progress)
@@ -231,24 +132,9 @@ class VirtualToy:
             raise ConnectError(str(self._first_contact.error)) from self._first_contact.error
         await self._until(lambda: not isinstance(self.state, Booting | Connecting))
 
-    async def _over(self, progress: _Progress) -> SpokenTurn:
+    async def _over(self, progress: Progress) -> SpokenTurn:
         await self._until(lambda: progress.over)
-        traffic = self.meter.turn(progress.turn)
-        compressions = [way.compression for way in (traffic.uplink, traffic.downlink) if way.audio_ms]
-        return SpokenTurn(
-            turn=progress.turn,
-            heard=progress.heard,
-            said=tuple(progress.said),
-            released_at_s=progress.released_at_s,
-            first_audio_at_s=progress.first_audio_at_s,
-            reply_pcm=progress.reply_pcm,
-            uplink_kbps=traffic.uplink.kbps,
-            downlink_kbps=traffic.downlink.kbps,
-            compression=min(compressions, default=0.0),
-            cut=progress.cut,
-            interrupted=progress.interrupted,
-            error=progress.error,
-        )
+        return progress.outcome(self.meter.turn(progress.turn))
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         """Wait for `condition`, which may change with each note. Raises what broke the runner, if it is broken."""
