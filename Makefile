@@ -88,5 +88,5 @@ $(STAMPS)/engines: $(STAMPS)/venv requirements/local.txt
 
 $(STAMPS)/dev: $(STAMPS)/package $(STAMPS)/apt-test
 	@echo "installing the tools for tests and checks"
-	@$(PIP) install --editable '.[device,relay,dev]'
+	@$(PIP) install --no-warn-conflicts --editable '.[device,relay,dev]'
 	@touch $@

@@ -61,6 +61,19 @@ def level_dbfs(pcm: bytes) -> float:
     return max(SILENCE_DBFS, 10 * math.log10(mean_square / FULL_SCALE**2))
 
 
+def quieter(pcm: bytes, volume: float) -> bytes:
+    """16 bit mono PCM with every sample times `volume`, 0.0 to 1.0; at full volume the very same bytes."""
+    if volume >= 1.0:
+        return pcm
+    samples = array.array("h", pcm)
+    if sys.byteorder == "big":
+        samples.byteswap()
+    scaled = array.array("h", (int(sample * volume) for sample in samples))
+    if sys.byteorder == "big":
+        scaled.byteswap()
+    return scaled.tobytes()
+
+
 def resample(pcm: bytes, from_hz: int, to_hz: int) -> bytes:
     """16 bit mono PCM at `from_hz` to the same at `to_hz`, band-limited (soxr, its default high quality).
 

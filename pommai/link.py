@@ -108,11 +108,6 @@ class Link:
         self.turn = 0
         self._ended_by: Side | None = None
 
-    @property
-    def open_turn(self) -> int | None:
-        """The turn in progress, if one is."""
-        return self.turn if self.phase in IN_TURN else None
-
     def sending(self, message: Message) -> bool:
         """Ask before you send. True: send it now. False: the other end has ended this turn meanwhile; drop it.
 

@@ -31,7 +31,6 @@ MAX_TEXT_CHARS = 4_096
 MAX_PACKET_BYTES = 1_275
 """The largest Opus packet of one frame (RFC 6716, 3.2.1)."""
 MAX_TURN = 2**32 - 1
-MAX_SEQUENCE = 2**16 - 1
 
 
 class ErrorCode(StrEnum):
@@ -95,13 +94,17 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The answer to Hello. `server_time_s`: Unix time, for a toy without a clock. `paused`: why it rests, if so."""
+    """The answer to Hello. `server_time_s`: Unix time, for a toy without a clock. `paused`: why it rests, if so.
+
+    `volume_ceiling`: the loudest that parents allow, 0.0 to 1.0.
+    """
 
     version: int
     session: str
     server_time_s: float
     max_utterance_s: float
     paused: ErrorCode | None = None
+    volume_ceiling: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

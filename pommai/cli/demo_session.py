@@ -25,6 +25,9 @@ from pommai.errors import HardwareError, ProviderError, StoreError
 from pommai.relay.app import run
 from pommai.relay.ports import TurnRecord
 
+KEEP_WORDS_DAYS = 1
+"""A demo keeps what was said, in the folder of its replies, so that people can look at what is stored."""
+
 MIC_TURNS = 3
 """Turns of a demo with a real microphone, unless told otherwise."""
 
@@ -54,7 +57,9 @@ class _Demo:
         async with AsyncExitStack() as stack:
             card = await stack.enter_async_context(SoundCard()) if questions is None else None
             with loading(quiet=self.as_json) as progress:
-                relay = await stack.enter_async_context(embedded_relay(self.out, progress))
+                relay = await stack.enter_async_context(
+                    embedded_relay(self.out, progress, keep_words_days=KEEP_WORDS_DAYS)
+                )
                 toy = await stack.enter_async_context(
                     VirtualToy(relay.device, mic=card.mic if card else None, speaker=card.speaker if card else None)
                 )

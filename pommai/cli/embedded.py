@@ -1,12 +1,13 @@
 """A real relay inside the command: composition root of `pommai demo` and `pommai sim --embedded`.
 
-The relay listens on a free port of 127.0.0.1, with a token made for the occasion, and keeps its turns, words included
-for a day, in the folder that was given.
+The relay listens on a free port of 127.0.0.1, with a toy and a token made for the occasion, and keeps its turns in the
+folder that was given.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,8 +23,6 @@ from pommai.relay.ports import TurnRecord
 from pommai.relay.settings import PipelineSettings, RelaySettings, ServerSettings, StoreSettings
 from pommai.relay.stores.sqlite import SqliteStore
 from pommai.relay.turn import Pipeline
-
-TOY = "demo"
 
 RECORD_S = 5.0
 """How long the record of a turn that is over may take to be written."""
@@ -65,29 +64,32 @@ class EmbeddedRelay:
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder` if it is not there. Raises StoreError if that is not possible."""
+    """Make `folder`, for this user only, if it is not there. Raises StoreError if that is not possible."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{folder} cannot be made: {error.strerror}") from error
 
 
 @asynccontextmanager
-async def embedded_relay(folder: Path, progress: Callable[[str], None]) -> AsyncIterator[EmbeddedRelay]:
+async def embedded_relay(
+    folder: Path, progress: Callable[[str], None], *, keep_words_days: int = 0
+) -> AsyncIterator[EmbeddedRelay]:
     """A relay on the embedded engines, until the block is left. `progress` is told what is being loaded.
 
-    `folder` must exist. Raises MissingExtra without the engines, StoreError for a folder that cannot be written.
+    `folder` must exist; another relay may use it at the same time. Raises MissingExtra without the engines, StoreError for a folder that cannot be written.
     """
     settings = RelaySettings(
         server=ServerSettings(port=0),
         pipeline=PipelineSettings(),
-        store=StoreSettings(path=str(folder / "relay.db"), keep_words_days=1),
+        store=StoreSettings(path=str(folder / "relay.db"), keep_words_days=keep_words_days),
     )
     async with AsyncExitStack() as stack:
         store = await RecordingStore.open(settings.store)
         stack.push_async_callback(store.close)
-        token, _ = await auth.add_token(store, TOY, time.time())
-        stack.push_async_callback(store.revoke_tokens, TOY, time.time())
+        toy = f"demo-{secrets.token_hex(4)}"
+        token, _ = await auth.add_token(store, toy, time.time())
+        stack.push_async_callback(store.revoke_tokens, toy, time.time())
         pipeline = await app.load_pipeline(settings, progress=progress)
         stack.callback(pipeline.close)
         relay = await stack.enter_async_context(app.running(settings, pipeline=pipeline, store=store))

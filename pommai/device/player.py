@@ -11,7 +11,7 @@ import logging
 from contextlib import suppress
 from typing import Final, Protocol
 
-from pommai.audio import SPEECH
+from pommai.audio import SPEECH, quieter
 from pommai.codec import OpusDecoder, packet_ms
 from pommai.device.jitter import Conceal, Finished, JitterBuffer, Play, Pushed, Wait
 from pommai.device.ports import Speaker
@@ -38,11 +38,12 @@ class PlayerListener(Protocol):
 
 
 class Player:
-    """One speaker's player. `prebuffer_ms`: sound to gather before the first is played."""
+    """One speaker's player. `prebuffer_ms`: sound to gather before the first is played. `volume`: 0.0 to 1.0."""
 
     def __init__(self, speaker: Speaker, prebuffer_ms: float = 120.0) -> None:
         self._speaker = speaker
         self._prebuffer_ms = prebuffer_ms
+        self.volume = 1.0
         self._reply: _Reply | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -80,6 +81,7 @@ class Player:
         began = False
         try:
             while (pcm := await reply.next_pcm()) is not None:
+                pcm = quieter(pcm, self.volume)
                 for start in range(0, len(pcm), SPEECH.bytes(PIECE_MS)):
                     if not began:
                         listener.playback_began(reply.turn, asyncio.get_running_loop().time())
@@ -123,7 +125,7 @@ class _Reply:
                 case Play(packet, ms):
                     return self._decode(packet, ms)
                 case Conceal(ms):
-                    return self._decoder.conceal(int(ms))
+                    return self._decoder.conceal(ms)
                 case Finished():
                     return None
                 case Wait():
@@ -135,4 +137,4 @@ class _Reply:
             return self._decoder.decode(packet)
         except AudioError as error:
             _log.info("player: a packet was concealed, turn=%d: %s", self.turn, error)
-            return self._decoder.conceal(int(ms))
+            return self._decoder.conceal(ms)

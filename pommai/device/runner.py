@@ -57,6 +57,7 @@ from pommai.device.ports import (
 from pommai.device.recorder import Recorder
 from pommai.device.settings import Timing
 from pommai.errors import ConnectError
+from pommai.limits import Limits, allowed_volume
 from pommai.protocol import (
     AudioFrame,
     Cancel,
@@ -72,6 +73,9 @@ _log = logging.getLogger(__name__)
 
 LIGHTS_S: Final = 0.04
 """25 pictures a second: enough for the fastest pattern, and under 1 % of one Cortex-A53 core."""
+
+FULL_VOLUME: Final = 1.0
+"""What the toy plays at where no parent has set a ceiling; it has no volume of its own yet."""
 
 _NEVER: Final = float("inf")
 
@@ -199,6 +203,7 @@ class Runner:
     def welcomed(self, welcome: Welcome) -> None:
         """See `ports.UplinkListener`."""
         self._max_utterance_s = welcome.max_utterance_s
+        self._player.volume = allowed_volume(Limits(volume_ceiling=welcome.volume_ceiling), FULL_VOLUME)
         self._note(RelayReached(welcome))
         self._queue.put_nowait(Connected(welcome.paused))
 

@@ -39,10 +39,14 @@ class Allowances:
         self._day = date.min
         self._used_s: dict[str, float] = {}
 
+    def limits(self, toy: str) -> Limits:
+        """What the toy's parents allow."""
+        return self._limits.get(toy, _NO_LIMITS)
+
     def rest(self, toy: str) -> Rest | None:
         """Why the toy must rest now, if it must."""
         now = self._today()
-        return rest(self._limits.get(toy, _NO_LIMITS), now.time(), self._used_s.get(toy, 0.0))
+        return rest(self.limits(toy), now.time(), self._used_s.get(toy, 0.0))
 
     def used(self, turn: TurnRecord) -> None:
         """Count the speech of a turn, the child's and the toy's."""

@@ -77,7 +77,7 @@ async def running(
     """
     tls = listening.tls_context(settings.server)
     allowances = Allowances(limits_of(settings.toys))
-    server = RelayServer(settings, pipeline, store, metrics=Metrics(), rest=allowances.rest, record=allowances.used)
+    server = RelayServer(settings, pipeline, store, metrics=Metrics(), allowances=allowances)
     bound = list(sockets) or listening.bind(settings.server)
     port: int = bound[0].getsockname()[1]
     stopped: asyncio.Future[None] | None = None

@@ -90,6 +90,7 @@ class Conversation:
         record: Callable[[TurnRecord], Awaitable[None]],
         rest: Callable[[], Rest | None] = never_rests,
         max_utterance_s: float = 20.0,
+        volume_ceiling: float = 1.0,
         turn_budget_s: float = 20.0,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
@@ -102,6 +103,7 @@ class Conversation:
         self._rest = rest
         self._resting = False
         self._max_utterance_s = max_utterance_s
+        self._volume_ceiling = volume_ceiling
         self._turn_budget_s = turn_budget_s
         self._unix_time = unix_time
         self._link = Link(Side.RELAY)
@@ -185,7 +187,8 @@ class Conversation:
         self._captions = hello.captions
         rest = self._ask_rest()
         paused = None if rest is None else ErrorCode(rest)
-        await self._send(Welcome(VERSION, self.session, self._unix_time(), self._max_utterance_s, paused))
+        welcome = Welcome(VERSION, self.session, self._unix_time(), self._max_utterance_s, paused, self._volume_ceiling)
+        await self._send(welcome)
 
     def _ask_rest(self) -> Rest | None:
         """Why the toy must rest now, remembered for `rested`."""

@@ -169,10 +169,11 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of a reply as it is made; joined, the texts are the reply."""
+    """A piece of a reply as it is made; joined, the texts are the reply. `n`: how many of a model's tokens it holds."""
 
     text: str
     source: Source = Source.MODEL
+    n: int = 1
 
 
 class LLM(Protocol):

@@ -19,8 +19,8 @@ from aiohttp import hdrs, web
 
 import pommai
 from pommai.errors import StoreError
-from pommai.limits import Rest
 from pommai.protocol import PATH, SUBPROTOCOL, ErrorCode
+from pommai.relay.allowance import Allowances
 from pommai.relay.auth import FailureLimiter, TokenStore, bearer, is_loopback, valid_token
 from pommai.relay.connection import CLOSE_S, ToyConnection, new_socket
 from pommai.relay.conversation import Conversation
@@ -53,16 +53,14 @@ class RelayServer:
         store: RelayStore,
         *,
         metrics: Metrics,
-        rest: Callable[[str], Rest | None],
-        record: Callable[[TurnRecord], object],
+        allowances: Allowances,
     ) -> None:
-        """`rest`: why a toy must rest now. `record`: told of every turn that is over, before it is stored."""
+        """`allowances`: what each toy's parents allow; told of every turn that is over, before it is stored."""
         self._settings = settings
         self._pipeline = pipeline
         self._store = store
         self._metrics = metrics
-        self._rest = rest
-        self._record = record
+        self._allowances = allowances
         self._failures = FailureLimiter()
         self._now = asyncio.get_running_loop().time
         self._connections: dict[str, ToyConnection] = {}
@@ -191,8 +189,9 @@ class RelayServer:
                 self._pipeline,
                 send,
                 record=self._keep,
-                rest=lambda: self._rest(toy),
+                rest=lambda: self._allowances.rest(toy),
                 max_utterance_s=self._settings.pipeline.max_utterance_s,
+                volume_ceiling=self._allowances.limits(toy).volume_ceiling,
                 turn_budget_s=self._settings.pipeline.turn_budget_s,
             )
 
@@ -201,7 +200,7 @@ class RelayServer:
     async def _keep(self, turn: TurnRecord) -> None:
         """Count a turn that is over, and store it."""
         self._metrics.turn_ended(turn)
-        self._record(turn)
+        self._allowances.used(turn)
         try:
             await self._store.record(turn)
         except StoreError:

@@ -212,7 +212,7 @@ class _Turn:
         async with aclosing(self.pipeline.llm.reply(prompt.messages(self._history, heard))) as tokens:
             async for token in tokens:
                 self._mark("llm_first_token")
-                self.record.tokens += 1
+                self.record.tokens += token.n
                 self.record.source = self.record.source or token.source
                 for sentence in filter(_can_be_spoken, splitter.push(token.text)):
                     yield sentence

@@ -18,7 +18,7 @@ import pytest
 from pommai.audio import SPEECH
 from pommai.config import Secret
 from pommai.device.machine import Idle, Speaking
-from pommai.device.ports import Note, StateChanged
+from pommai.device.ports import Note, RelayLost, StateChanged
 from pommai.device.settings import DeviceSettings, RelayLink
 from pommai.device.virtual import VirtualToy
 from tests.unit.test_audio import sine
@@ -81,14 +81,18 @@ async def accepting(port: int, process: asyncio.subprocess.Process) -> None:
 
 
 class Watch:
-    """Lets a test wait for a state of the toy."""
+    """Lets a test wait for a state of the toy, and tells why it lost the relay."""
 
     def __init__(self) -> None:
+        self.lost: asyncio.Queue[str] = asyncio.Queue()
         self._states: asyncio.Queue[type] = asyncio.Queue()
 
     def noticed(self, note: Note) -> None:
-        if isinstance(note, StateChanged):
-            self._states.put_nowait(type(note.state))
+        match note:
+            case StateChanged(state):
+                self._states.put_nowait(type(state))
+            case RelayLost(error):
+                self.lost.put_nowait(str(error))
 
     async def until(self, wanted: type) -> None:
         while await self._states.get() is not wanted:
@@ -125,3 +129,4 @@ async def test_a_stopped_relay_says_goodbye_and_exits_with_0(config: Path) -> No
         await watch.until(Idle)
         os.kill(process.pid, signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await watch.lost.get() == "the relay said goodbye (shutting_down)"

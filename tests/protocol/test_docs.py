@@ -26,7 +26,7 @@ MEANINGS = {
     ErrorCode.DAILY_LIMIT: "today's time with the toy is used up",
     ErrorCode.TIMEOUT: "an engine did not answer in time",
     ErrorCode.UNAVAILABLE: "an engine cannot be used now",
-    ErrorCode.RATE_LIMITED: "an engine, or the relay, is asked too often",
+    ErrorCode.RATE_LIMITED: "an engine is asked too often",
     ErrorCode.BAD_AUDIO: "the audio is not Opus",
     ErrorCode.INTERNAL: "a fault of the relay",
     ErrorCode.SHUTTING_DOWN: "the relay stops; come back later",

@@ -40,11 +40,11 @@ GOLDEN: list[tuple[Message, str | bytes]] = [
     (Cancel(7), '{"type":"cancel","turn":7}'),
     (
         Welcome(1, "s1", 1.5, 20.0),
-        '{"type":"welcome","version":1,"session":"s1","server_time_s":1.5,"max_utterance_s":20.0}',
+        '{"type":"welcome","version":1,"session":"s1","server_time_s":1.5,"max_utterance_s":20.0,"volume_ceiling":1.0}',
     ),
     (
-        Welcome(1, "s1", 1.5, 20.0, ErrorCode.PAUSED),
-        '{"type":"welcome","version":1,"session":"s1","server_time_s":1.5,"max_utterance_s":20.0,"paused":"paused"}',
+        Welcome(1, "s1", 1.5, 20.0, ErrorCode.PAUSED, 0.5),
+        '{"type":"welcome","version":1,"session":"s1","server_time_s":1.5,"max_utterance_s":20.0,"paused":"paused","volume_ceiling":0.5}',
     ),
     (Transcript(7, "hé"), '{"type":"transcript","turn":7,"text":"hé"}'),
     (SpeakingStart(7), '{"type":"speaking_start","turn":7}'),
@@ -98,7 +98,7 @@ def test_every_control_message_survives_the_wire(message: Message) -> None:
     assert decode(frame) == message
 
 
-@given(TURNS, st.integers(0, protocol.MAX_SEQUENCE), st.binary(min_size=1, max_size=protocol.MAX_PACKET_BYTES))
+@given(TURNS, st.integers(0, 0xFFFF), st.binary(min_size=1, max_size=protocol.MAX_PACKET_BYTES))
 def test_every_audio_frame_survives_the_wire(turn: int, sequence: int, packet: bytes) -> None:
     frame = encode(AudioFrame(turn, sequence, packet))
     assert isinstance(frame, bytes)

@@ -415,6 +415,14 @@ async def test_a_toy_whose_rest_is_over_is_sent_away_for_no_time(
             assert (await toy.greet()).paused is None
 
 
+async def test_a_toy_is_told_how_loud_it_may_be(tmp_path: Path) -> None:
+    async with served(tmp_path, toys={"teddy": ToySettings(volume_ceiling=0.3)}) as relay:
+        async with relay.knocking(await relay.token("teddy")) as toy:
+            assert (await toy.greet()).volume_ceiling == 0.3
+        async with relay.knocking(await relay.token("panda")) as panda:
+            assert (await panda.greet()).volume_ceiling == 1.0
+
+
 async def test_a_toy_that_must_rest_is_told_so(tmp_path: Path) -> None:
     async with served(tmp_path, toys={"teddy": ToySettings(paused=True)}) as relay:
         async with relay.knocking(await relay.token("panda")) as panda:

@@ -13,7 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pommai.audio import SILENCE_DBFS, SPEECH, AudioFormat, level_dbfs, read_wav, resample, wav_bytes, write_wav
+from pommai.audio import (
+    SILENCE_DBFS,
+    SPEECH,
+    AudioFormat,
+    level_dbfs,
+    quieter,
+    read_wav,
+    resample,
+    wav_bytes,
+    write_wav,
+)
 from pommai.errors import AudioError
 
 
@@ -53,6 +63,18 @@ def test_bytes_are_always_whole_samples() -> None:
 )
 def test_levels_are_rms_in_dbfs(pcm: bytes, expected: float) -> None:
     assert level_dbfs(pcm) == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize(("volume", "lower_db"), [(1.0, 0.0), (0.5, 6.02), (0.1, 20.0)])
+def test_a_volume_is_a_factor(volume: float, lower_db: float) -> None:
+    tone = sine(1000, 0.1)
+    assert level_dbfs(tone) - level_dbfs(quieter(tone, volume)) == pytest.approx(lower_db, abs=0.05)
+
+
+def test_no_volume_is_silence_and_full_volume_changes_nothing() -> None:
+    tone = sine(1000, 0.1)
+    assert quieter(tone, 0.0) == bytes(len(tone))
+    assert quieter(tone, 1.0) is tone
 
 
 def test_a_wav_file_survives_being_written_and_read(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ class LocalLLM:
         """The bank's reply to the last message as one token, or the model's token by token."""
         answer = await self._bank.answer(messages[-1].content)
         if answer is not None:
-            yield Token(answer, Source.BANK)
+            yield Token(answer, Source.BANK, n=0)
             return
         async with aclosing(self._model.reply(messages)) as tokens:
             async for token in tokens:

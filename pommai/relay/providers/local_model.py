@@ -115,15 +115,18 @@ class LocalModel:
 
     async def reply(self, messages: Sequence[ChatMessage]) -> AsyncGenerator[Token, None]:
         """A sentence or two for the last message, token by token. Closed, it stops at the next token."""
-        brevity = Brevity()
+        brevity, n_tokens = Brevity(), 0
         async with aclosing(self._chunks(_request(messages[-1].content, _MAX_TOKENS))) as chunks:
             async for chunk in chunks:
-                if text := brevity.push(_piece(chunk)):
-                    yield Token(text)
+                piece = _piece(chunk)
+                n_tokens += bool(piece)
+                if text := brevity.push(piece):
+                    yield Token(text, n=n_tokens)
+                    n_tokens = 0
                 if brevity.enough:
                     return
         if text := brevity.rest():
-            yield Token(text)
+            yield Token(text, n=n_tokens)
 
     def close(self) -> None:
         """Let the answer in progress end, end the engine's threads and free the weights."""

@@ -8,6 +8,7 @@ import struct
 
 import pytest
 
+from pommai.audio import quieter
 from pommai.codec import OpusDecoder, OpusEncoder
 from pommai.device.player import Player
 from pommai.device.sim import VirtualSpeaker
@@ -65,6 +66,20 @@ async def test_a_reply_that_comes_at_once_is_played_whole_and_in_real_time() -> 
     assert speaker.take_heard() == decoded(sound)
     assert notebook.lines == [("began", 7, 0), ("finished", 7, 600)]
     assert speaker.underruns == 0
+    await player.aclose()
+
+
+@in_virtual_time
+async def test_it_is_never_louder_than_its_volume() -> None:
+    speaker, sound = VirtualSpeaker(), packets(3)
+    player = Player(speaker)
+    player.volume = 0.25
+    player.start(1, Notebook())
+    for sequence, packet in enumerate(sound):
+        player.push(AudioFrame(1, sequence, packet))
+    player.end(1)
+    await asyncio.sleep(1)
+    assert speaker.take_heard() == quieter(decoded(sound), 0.25) != decoded(sound)
     await player.aclose()
 
 
