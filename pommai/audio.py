@@ -9,10 +9,14 @@ from __future__ import annotations
 import array
 import io
 import math
+import os
+import stat
+import struct
 import sys
 import wave
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from pommai.errors import AudioError, MissingExtra
 
@@ -92,27 +96,109 @@ def resample(pcm: bytes, from_hz: int, to_hz: int) -> bytes:
 
 
 def read_wav(path: Path) -> bytes:
-    """The WAV file at `path` as mono PCM in the `SPEECH` format: channels averaged, any rate resampled.
+    """All of the WAV file at `path`, as `read_recording` reads it."""
+    return read_recording(path).pcm
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What was read of a WAV file, as mono PCM in the `SPEECH` format, and the seconds that the whole file lasts."""
+
+    pcm: bytes
+    whole_s: float
+
+
+def read_recording(path: Path, max_s: float = math.inf) -> Recording:
+    """The first `max_s` seconds of the WAV file at `path`: channels averaged, any rate resampled.
 
     Raises AudioError, with the file's name and what is wrong, for anything that is not a usable recording.
     """
     try:
-        with wave.open(str(path), "rb") as wav:
-            channels, width, rate_hz, n_frames = wav.getparams()[:4]
-            raw = wav.readframes(n_frames)
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would be to wait for its writer
+            raise AudioError(f"{path} is {'a directory' if path.is_dir() else 'a pipe or a device'}, not a WAV file")
+        with path.open("rb") as file:
+            return _recording(file, path, max_s)
     except FileNotFoundError as error:
         raise AudioError(f"{path}: there is no such file") from error
-    except IsADirectoryError as error:
-        raise AudioError(f"{path} is a directory, not a WAV file") from error
     except PermissionError as error:
         raise AudioError(f"{path} may not be read by this user") from error
-    except (wave.Error, EOFError) as error:
-        raise AudioError(f"{path} is not a WAV file with PCM samples ({error or 'it ends too early'})") from error
-    if not raw:
-        raise AudioError(f"{path} holds no sound: it has no samples")
-    if not 8000 <= rate_hz <= 192_000 or channels > 8 or width not in (1, 2, 3, 4):
-        raise AudioError(f"{path} has an unusable format: {rate_hz} Hz, {channels} channels, {8 * width} bit")
-    return resample(_mono16(raw, channels, width), rate_hz, SPEECH.rate_hz)
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read: {error.strerror or 'the disk reports an error'}") from error
+    except ValueError as error:
+        raise AudioError(f"{str(path)!r} cannot be the name of a file") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How the samples of a WAV file lie: bytes a sample, interleaved channels, frames a second."""
+
+    channels: int
+    width: int
+    rate_hz: int
+
+    @property
+    def frame_bytes(self) -> int:
+        return self.channels * self.width
+
+
+_PCM, _FLOAT, _EXTENSIBLE = 0x0001, 0x0003, 0xFFFE
+"""Format tags of RIFF/WAVE (mmreg.h)."""
+
+_EXTENSIBLE_BYTES = 40
+"""An extensible format chunk: its sub-format begins, at byte 24, with a plain format tag."""
+
+
+def _recording(file: BinaryIO, path: Path, max_s: float) -> Recording:
+    """Walk the chunks of an open file: the format, then the samples. Sizes are believed only as far as the file goes.
+
+    The module `wave` would do, but before Python 3.12 it knows no extensible format, and recorders that write into a
+    pipe leave sizes that it stumbles over.
+    """
+    riff = file.read(12)
+    if len(riff) < 12 or riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
+        raise AudioError(f"{path} is not a WAV file: it does not begin with RIFF and WAVE")
+    layout = None
+    while len(head := file.read(8)) == 8:
+        name, size = struct.unpack("<4sI", head)
+        start = file.tell()
+        if name == b"fmt ":
+            layout = _layout(file.read(min(size, _EXTENSIBLE_BYTES)), path)
+        elif name == b"data" and layout is not None:
+            size = min(size, os.fstat(file.fileno()).st_size - start)
+            n_frames = max(0, size) // layout.frame_bytes
+            pcm = _samples(file, layout, int(min(n_frames, max_s * layout.rate_hz)))
+            if not pcm:
+                raise AudioError(f"{path} holds no sound: it has no samples")
+            return Recording(pcm, n_frames / layout.rate_hz)
+        file.seek(start + size + size % 2)
+    raise AudioError(f"{path} is not a WAV file: it ends before its samples")
+
+
+def _layout(chunk: bytes, path: Path) -> _Layout:
+    """The layout that a format chunk describes. Raises AudioError for samples that are no PCM, or of no use."""
+    if len(chunk) < 16:
+        raise AudioError(f"{path} is not a WAV file: its format is cut off")
+    tag, channels, rate_hz, _, frame_bytes, bits = struct.unpack("<HHIIHH", chunk[:16])
+    if tag == _EXTENSIBLE and len(chunk) == _EXTENSIBLE_BYTES:
+        tag = int.from_bytes(chunk[24:26], "little")
+    if tag != _PCM:
+        kind = "floating-point" if tag == _FLOAT else "compressed"
+        raise AudioError(f"{path} holds {kind} samples (WAV format 0x{tag:04x}), not PCM")
+    layout = _Layout(channels, (bits + 7) // 8, rate_hz)
+    if not (1 <= channels <= 8 and 1 <= layout.width <= 4 and 8000 <= rate_hz <= 192_000):
+        raise AudioError(f"{path} has an unusable format: {rate_hz} Hz, {channels} channels, {bits} bit")
+    if frame_bytes != layout.frame_bytes:
+        raise AudioError(f"{path} contradicts itself: {channels} channels of {bits} bit are not {frame_bytes} bytes")
+    return layout
+
+
+def _samples(file: BinaryIO, layout: _Layout, n_frames: int) -> bytes:
+    """`n_frames` from here on in the `SPEECH` format; second by second, so that no more than needed is in memory."""
+    mono = bytearray()
+    for done in range(0, n_frames, layout.rate_hz):
+        raw = file.read(min(layout.rate_hz, n_frames - done) * layout.frame_bytes)
+        mono += _mono16(raw, layout.channels, layout.width)
+    return resample(bytes(mono), layout.rate_hz, SPEECH.rate_hz)
 
 
 def _mono16(raw: bytes, channels: int, width: int) -> bytes:

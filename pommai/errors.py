@@ -7,14 +7,17 @@
     ├── HardwareError        button, microphone, speaker or lights
     ├── AddressError         a port is taken or an address cannot be bound
     ├── ConnectError         the relay cannot be reached or refuses us
+    ├── OutputError          standard output takes no results
+    ├── UnknownToy           no toy of that name may use the relay
     ├── ProtocolError
     │   ├── LocalProtocolError    our bug: we tried to send what is not allowed now
     │   └── RemoteProtocolError   theirs: they sent what is not allowed, with the code to answer
     ├── ProviderError        an engine or a cloud service failed at one stage of a turn
     └── StoreError           the database of turns
 
-The first paragraph of a class docstring says what went wrong; the paragraph after it is the remedy that
-the CLI prints. `exit_code` follows BSD sysexits.h, so scripts can tell the kinds apart.
+The first paragraph of a class docstring says what went wrong; the paragraph after it is the remedy that the CLI prints,
+unless the one who raises the error knows a better one. `exit_code` follows BSD sysexits.h, so scripts can tell the
+kinds apart.
 
 No error text ever holds a child's words, a key or a token.
 """
@@ -33,9 +36,16 @@ class PommaiError(Exception):
 
     exit_code: ClassVar[int] = 70  # EX_SOFTWARE
 
+    def __init__(self, *args: object, remedy: str = "") -> None:
+        """`remedy`: what to do next, in place of what the class says."""
+        super().__init__(*args)
+        self._remedy = remedy
+
     @property
     def remedy(self) -> str:
-        """What to do next: the second paragraph of the class docstring, as one line."""
+        """What to do next, as one line: as given, or the second paragraph of the class docstring."""
+        if self._remedy:
+            return self._remedy
         paragraphs = (type(self).__doc__ or "").strip().split("\n\n")
         return " ".join(paragraphs[1].split()) if len(paragraphs) > 1 else ""
 
@@ -48,10 +58,10 @@ class ConfigError(PommaiError):
 
     exit_code = 78  # EX_CONFIG
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], *, remedy: str = "") -> None:
         """`problems`: one complete sentence each, in the order they were found; never empty."""
         self.problems = tuple(problems)
-        super().__init__("; ".join(self.problems))
+        super().__init__("; ".join(self.problems), remedy=remedy)
 
 
 class AudioError(PommaiError):
@@ -66,7 +76,8 @@ class AudioError(PommaiError):
 class MissingExtra(PommaiError):
     """A part of pommai is not installed.
 
-    Run `make demo` in the source tree (it installs the engines), or `pip install 'pommai[device,relay]'`.
+    Run `make engines` in the source tree: it installs pommai's packages and engines. Elsewhere: `pip install
+    'pommai[device,relay]'`.
     """
 
     exit_code = 69  # EX_UNAVAILABLE
@@ -99,6 +110,24 @@ class ConnectError(PommaiError):
     exit_code = 69  # EX_UNAVAILABLE
 
 
+class OutputError(PommaiError):
+    """The results cannot be written to standard output.
+
+    Send them to a terminal, a program or a file on a disk with free space, and start again.
+    """
+
+    exit_code = 74  # EX_IOERR
+
+
+class UnknownToy(PommaiError):
+    """No toy of that name may use the relay.
+
+    `pommai relay token list` shows which toys may, with the same `--config`.
+    """
+
+    exit_code = 67  # EX_NOUSER
+
+
 class ProtocolError(PommaiError):
     """A message broke the rules of pommai/1.
 
@@ -121,10 +150,10 @@ class RemoteProtocolError(ProtocolError):
     Check that toy and relay run the same version: `pommai --version`.
     """
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, *, remedy: str = "") -> None:
         """`code`: a `protocol.ErrorCode` to answer with. `detail`: for our log, never the content of the message."""
         self.code = code
-        super().__init__(f"{code}: {detail}")
+        super().__init__(f"{code}: {detail}", remedy=remedy)
 
 
 class ProviderError(PommaiError):
@@ -135,18 +164,18 @@ class ProviderError(PommaiError):
 
     exit_code = 69  # EX_UNAVAILABLE
 
-    def __init__(self, stage: str, code: str, *, retryable: bool = False) -> None:
+    def __init__(self, stage: str, code: str, *, retryable: bool = False, remedy: str = "") -> None:
         """`stage`: stt, moderator, llm, tts or embedder. `code`: a `protocol.ErrorCode`."""
         self.stage = stage
         self.code = code
         self.retryable = retryable
-        super().__init__(f"{stage}: {code}")
+        super().__init__(f"{stage}: {code}", remedy=remedy)
 
 
 class StoreError(PommaiError):
     """The database of turns cannot be used.
 
-    Check the path in `[store] path`, its owner and the free space of the disk.
+    Check `[store] path` (in the file of `--config`, or POMMAI_STORE_PATH), its owner and the free space of the disk.
     """
 
     exit_code = 74  # EX_IOERR

@@ -6,6 +6,8 @@ import array
 import io
 import math
 import os
+import struct
+import tracemalloc
 import wave
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from pommai.audio import (
     AudioFormat,
     level_dbfs,
     quieter,
+    read_recording,
     read_wav,
     resample,
     wav_bytes,
@@ -143,8 +146,107 @@ def test_a_file_that_is_no_recording_is_refused_by_name(tmp_path: Path, content:
     assert told in str(raised.value)
 
 
-def test_a_missing_file_and_a_directory_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(AudioError, match="no such file"):
-        read_wav(tmp_path / "none.wav")
-    with pytest.raises(AudioError, match="is a directory"):
-        read_wav(tmp_path)
+def test_what_is_no_file_is_refused_by_name_and_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    for path, told in [
+        (tmp_path / "none.wav", "none.wav: there is no such file"),
+        (tmp_path, "is a directory"),
+        (tmp_path / "pipe.wav", "pipe.wav is a pipe or a device"),
+        (Path("/dev/null"), "/dev/null is a pipe or a device"),
+        (tmp_path / "loop.wav", "loop.wav cannot be read: Too many levels of symbolic links"),
+        (tmp_path / ("x" * 300), "cannot be read: File name too long"),
+        (Path("/dev/null/x.wav"), "cannot be read: Not a directory"),
+        (Path("/proc/self/mem"), "cannot be read: Input/output error"),
+        (Path("a\0b"), r"'a\\x00b' cannot be the name of a file"),
+    ]:
+        with pytest.raises(AudioError, match=told):
+            read_wav(path)
+
+
+PCM_GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
+
+
+def chunk(name: bytes, content: bytes, size: int | None = None) -> bytes:
+    """A chunk of a RIFF file, which may lie about its size."""
+    return name + struct.pack("<I", len(content) if size is None else size) + content + bytes(len(content) % 2)
+
+
+def riff(*chunks: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", 4 + sum(map(len, chunks))) + b"WAVE" + b"".join(chunks)
+
+
+def fmt(tag: int = 1, *, channels: int = 1, rate_hz: int = 24_000, bits: int = 16, frame_bytes: int = 2) -> bytes:
+    return struct.pack("<HHIIHH", tag, channels, rate_hz, rate_hz * frame_bytes, frame_bytes, bits)
+
+
+def extensible(sub_format: int) -> bytes:
+    """WAVE_FORMAT_EXTENSIBLE: 22 more bytes, with valid bits, speaker positions and the sub-format's GUID."""
+    return fmt(0xFFFE) + struct.pack("<HHI", 22, 16, 4) + struct.pack("<H", sub_format) + PCM_GUID_TAIL
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        riff(chunk(b"fmt ", extensible(1)), chunk(b"data", sine(440, 0.1))),
+        riff(chunk(b"LIST", b"odd"), chunk(b"fmt ", fmt() + bytes(2)), chunk(b"data", sine(440, 0.1))),
+        riff(chunk(b"fmt ", fmt()), chunk(b"data", sine(440, 0.1), size=0xFFFFFFFF)),  # written into a pipe
+        riff(chunk(b"fmt ", fmt()), chunk(b"data", sine(440, 0.1)), chunk(b"LIST", b"", size=0xFFFFFFFF)),
+    ],
+    ids=["extensible", "chunk before the format", "endless", "broken chunk after the samples"],
+)
+def test_every_way_to_write_pcm_is_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.wav").write_bytes(content)
+    assert read_wav(tmp_path / "a.wav") == sine(440, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            riff(chunk(b"fmt ", fmt(3, bits=32, frame_bytes=4)), chunk(b"data", bytes(8))),
+            "holds floating-point samples",
+        ),
+        (riff(chunk(b"fmt ", extensible(3)), chunk(b"data", bytes(8))), "holds floating-point samples"),
+        (riff(chunk(b"fmt ", fmt(0x55)), chunk(b"data", bytes(8))), "compressed samples (WAV format 0x0055)"),
+        (riff(chunk(b"fmt ", fmt()[:12]), chunk(b"data", bytes(8))), "its format is cut off"),
+        (riff(chunk(b"data", bytes(8)), chunk(b"fmt ", fmt())), "ends before its samples"),
+        (riff(chunk(b"LIST", bytes(4), size=0xFFFFFFFF), chunk(b"data", bytes(8))), "ends before its samples"),
+        (riff(chunk(b"fmt ", fmt(channels=2)), chunk(b"data", bytes(8))), "contradicts itself"),
+        (riff(chunk(b"fmt ", fmt(bits=0, frame_bytes=0)), chunk(b"data", bytes(8))), "unusable format"),
+        (b"RIFF\0\0\0\0AVI ", "does not begin with RIFF and WAVE"),
+    ],
+)
+def test_what_is_no_pcm_is_refused_with_the_reason(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "x.wav").write_bytes(content)
+    with pytest.raises(AudioError, match=r"x\.wav") as raised:
+        read_wav(tmp_path / "x.wav")
+    assert told in str(raised.value) and "()" not in str(raised.value)
+
+
+@given(st.binary(max_size=80))
+def test_no_bytes_make_the_reader_fail_otherwise(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.wav"
+    path.write_bytes(b"RIFF\0\0\0\0WAVEfmt " + content)
+    try:
+        recording = read_recording(path)
+    except AudioError:
+        return
+    assert recording.pcm
+
+
+def test_of_ten_minutes_no_more_is_read_than_is_asked_for(tmp_path: Path) -> None:
+    n_bytes = 600 * 48_000 * 4
+    path = tmp_path / "endless.wav"
+    format_chunk = chunk(b"fmt ", fmt(channels=2, rate_hz=48_000, frame_bytes=4))
+    path.write_bytes(riff(format_chunk, chunk(b"data", b"", size=n_bytes)))
+    os.truncate(path, path.stat().st_size + n_bytes)
+    tracemalloc.start()
+    try:
+        recording = read_recording(path, max_s=21)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert recording.whole_s == 600
+    assert SPEECH.ms(len(recording.pcm)) == pytest.approx(21_000, abs=1)
+    assert peak_bytes < 20_000_000
