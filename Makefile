@@ -24,8 +24,8 @@ help:  ## this list
 demo: engines  ## set everything up and hold a real spoken conversation (ARGS="--turns 10" and so on)
 	@$(BIN)/pommai demo $(ARGS)
 
-test: engines dev  ## run every test
-	@$(BIN)/python -m pytest $(ARGS)
+test: engines dev  ## run every test, and measure that the pure modules are tested in every branch
+	@$(BIN)/python -m pytest --quiet $(or $(ARGS),--cov --cov-config=setup.cfg)
 
 check: engines dev  ## format, lint, types and import rules
 	@$(BIN)/ruff format --check .

@@ -46,11 +46,11 @@ def test_nothing_given_gives_the_defaults() -> None:
 
 
 def test_later_files_win_and_the_environment_wins_over_all(tmp_path: Path) -> None:
-    first = toml(tmp_path, "[server]\nport = 1\nratio = 1\nopen = true\n[toys.bobo]\nport = 7")
+    first = toml(tmp_path, "[server]\nport = 1\nratio = 0\nopen = true\n[toys.bobo]\nport = 7")
     second = toml(tmp_path, "[server]\nport = 2\nmode = 'b'", "b.toml")
-    environ = {"POMMAI_SERVER_HOST": "example", "POMMAI_SERVER_OPEN": "no", "POMMAI_SERVER_RATIO": "0.25"}
+    environ = {"POMMAI_SERVER_HOST": "example", "POMMAI_SERVER_OPEN": "no"}
     settings = load(Settings, [first, second], environ)
-    assert settings.server == Server("example", 2, 0.25, False, "b")
+    assert settings.server == Server("example", 2, 0.0, False, "b")
     assert settings.toys == {"bobo": Server(port=7)}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from pommai.codec import OpusEncoder
 from pommai.device.meter import KEPT_TURNS, Meter, wire_bytes
-from pommai.protocol import AudioFrame, Cancel, Goodbye, SpeakingStart, UtteranceEnd, UtteranceStart, encode
+from pommai.protocol import AudioFrame, Cancel, Goodbye, Hello, SpeakingStart, UtteranceEnd, UtteranceStart, encode
 
 PACKET = OpusEncoder().encode(bytes(2880))  # 60 ms of silence
 
@@ -83,4 +83,6 @@ def test_only_the_latest_turns_are_kept() -> None:
 def test_messages_of_no_turn_belong_to_no_turn() -> None:
     meter = Meter()
     meter.received(Goodbye("shutting_down", 1.0), 50)
+    meter.sent(Hello(1, "0.1.0"), 50)
+    assert meter.turn(0).uplink.frames == 0
     assert meter.turn(0).downlink.frames == 0

@@ -43,6 +43,7 @@ def squeeze(text: str) -> str:
         ("1. Wash your hands. 2. Eat.", ["1. Wash your hands.", "2. Eat."]),
         ("That is 5. Good job!", ["That is 5.", "Good job!"]),
         ("... hello. Bye.", ["... hello.", "Bye."]),
+        ("Well...\nyes", ["Well...", "yes"]),
         ("Dr.\nOwl", ["Dr.", "Owl"]),
         ("Listen, Dr. \n Owl", ["Listen, Dr.", "Owl"]),
         ("\u304a\u306f\u3088\u3046\u3002\u5143\u6c17\uff1f", ["\u304a\u306f\u3088\u3046\u3002", "\u5143\u6c17\uff1f"]),
