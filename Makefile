@@ -14,7 +14,7 @@ QUIET_APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
 
 # What Debian has to bring: Opus, PortAudio to build PyAudio with, and a virtual sound card for the tests.
 APT_RUN := python3-venv python3-dev gcc libopus0 portaudio19-dev
-APT_TEST := pulseaudio pulseaudio-utils libasound2-plugins openssl
+APT_TEST := pulseaudio pulseaudio-utils libasound2-plugins openssl iproute2 util-linux
 
 .PHONY: help demo test check format bench clean engines dev
 
