@@ -14,8 +14,8 @@ HEAD = """\
 # Settings
 
 Each program reads its TOML file, then the environment, which wins. All problems are told at once. Secrets never stand
-in a file: they come from
-the environment, or from a systemd credential named like the variable in lower case. This page is generated.
+in a file: they come from the environment, or from a systemd credential named like the variable in lower case. This page
+is generated.
 """
 
 
