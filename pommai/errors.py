@@ -113,7 +113,7 @@ class ConnectError(PommaiError):
 class OutputError(PommaiError):
     """The results cannot be written to standard output.
 
-    Send them to a terminal, a program or a file on a disk with free space, and start again.
+    Send the results to a terminal, a program, or a file on a disk with free space, and start again.
     """
 
     exit_code = 74  # EX_IOERR

@@ -7,6 +7,8 @@ from typing import Optional
 
 import typer
 
+from pommai.cli.commands import between
+
 
 def demo(
     say: Optional[list[str]] = typer.Option(
@@ -15,25 +17,33 @@ def demo(
     wav: Optional[list[Path]] = typer.Option(
         None, "--wav", metavar="FILE", help="Play this recording as the child; may be repeated."
     ),
-    mic: bool = typer.Option(False, "--mic", metavar="", help="Talk yourself, through the real sound card."),
-    turns: Optional[int] = typer.Option(None, "--turns", min=1, max=1000, help="How many turns to hold."),
-    out: Path = typer.Option(Path("demo-out"), "--out", metavar="DIR", help="Where the replies are saved."),
-    json: bool = typer.Option(
-        False, "--json", metavar="", help="Print one JSON object a line, and nothing else, on stdout."
+    mic: bool = typer.Option(False, "--mic", help="Talk yourself, through the real sound card."),
+    turns: Optional[int] = typer.Option(
+        None,
+        "--turns",
+        metavar="N",
+        callback=between(1, 1000),
+        show_default="2, or 3 with --mic, or one for each --say and --wav",
+        help="How many turns to hold, 1 to 1000.",
     ),
-    verbose: bool = typer.Option(False, "--verbose", "-v", metavar="", help="Show the log."),
+    out: Path = typer.Option(Path("demo-out"), "--out", metavar="DIR", help="Where the replies are saved."),
+    json: bool = typer.Option(False, "--json", help="Print one JSON object a line, and nothing else, on stdout."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Show the log."),
 ) -> None:
-    """Hold a [bold]real spoken conversation[/] on this machine: no key, no hardware, no network."""
+    """Hold a [bold]real spoken conversation[/] on this machine: no key, no hardware, no network.
+
+    A relay, its engines and a virtual toy run in this one process; you see what was heard, judged and said, and when.
+
+    \b[bold]Examples[/]
+    $ pommai demo --say "Why is the sky blue?"
+    $ pommai demo --turns 10 --json | tail -n 1
+    """
     from pommai.cli.demo_session import run_demo
-    from pommai.cli.output import fail, start_logging
+    from pommai.cli.output import start_logging
     from pommai.cli.questions import chosen_questions
-    from pommai.errors import PommaiError
 
     start_logging(verbose=verbose)
-    try:
-        if mic and (say or wav):
-            raise typer.BadParameter("--mic is you talking: leave out --say and --wav")
-        questions = None if mic else chosen_questions(say or [], wav or [], turns)
-        run_demo(questions, turns=turns, out=out, as_json=json)
-    except PommaiError as error:
-        fail(error)
+    if mic and (say or wav):
+        raise typer.BadParameter("--mic is you talking: leave out --say and --wav")
+    questions = None if mic else chosen_questions(say or [], wav or [], turns)
+    run_demo(questions, turns=turns, out=out, as_json=json)

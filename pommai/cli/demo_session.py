@@ -12,11 +12,12 @@ from contextlib import AsyncExitStack
 from dataclasses import asdict
 from pathlib import Path
 
-from pommai.audio import SPEECH, write_wav
+from pommai.audio import SPEECH, Recording, write_wav
 from pommai.cli.embedded import EmbeddedRelay, embedded_relay, make_folder
 from pommai.cli.output import emit, loading, notice, show_turn, show_welcome
-from pommai.cli.questions import Question, spoken
+from pommai.cli.questions import Question, all_spoken
 from pommai.cli.report import TurnReport, summary
+from pommai.cli.stopping import until_told
 from pommai.device.meter import Meter, TurnTraffic
 from pommai.device.sound import SoundCard
 from pommai.device.spoken import SpokenTurn
@@ -37,8 +38,11 @@ def run_demo(questions: Sequence[Question] | None, *, turns: int | None, out: Pa
 
     Replies are saved in `out`. Raises whatever stops the demo; ProviderError, at the end, if a turn was not answered.
     """
-    make_folder(out)
-    failed = run(_Demo(out, as_json).hold(questions, turns or MIC_TURNS))
+    try:
+        make_folder(out)
+        failed = run(until_told(_Demo(out, as_json).hold(questions, turns or MIC_TURNS)))
+    except StoreError as error:
+        raise StoreError(str(error), remedy="Choose a folder that can be written with --out.") from error
     if failed is not None:
         raise failed
 
@@ -70,8 +74,9 @@ class _Demo:
                 for turn in range(mic_turns):
                     await self._talked(toy, relay, turn + 1, mic_turns)
             else:
-                for turn, question in enumerate(questions):
-                    await self._asked(toy, relay, question, turn + 1, len(questions))
+                sounds = await all_spoken(questions, relay.pipeline.tts)
+                for turn, (question, sound) in enumerate(zip(questions, sounds, strict=True)):
+                    await self._asked(toy, relay, question.text, sound, f"{turn + 1} of {len(questions)}")
         result = summary(self.reports, ready_s, _peak_rss_mb())
         if self.as_json:
             emit(result)
@@ -79,13 +84,11 @@ class _Demo:
             notice(f"first reply audio after [bold]{result['p50']} ms[/] (median); replies are in {self.out}/")
         return self.failed
 
-    async def _asked(self, toy: VirtualToy, relay: EmbeddedRelay, question: Question, number: int, of: int) -> None:
-        pcm = await spoken(question, relay.pipeline.tts)
-        turn = await toy.say(pcm)
+    async def _asked(self, toy: VirtualToy, relay: EmbeddedRelay, text: str, sound: Recording, title: str) -> None:
+        turn = await toy.say(sound.pcm)
         if turn.cut:
-            seconds = SPEECH.ms(len(pcm)) / 1000
-            notice(f"turn {number}: {seconds:.0f} s is longer than a toy listens at a time; the end was cut off")
-        await self._report(turn, toy.meter, relay, question.text, f"{number} of {of}")
+            notice(f"turn {title}: {sound.whole_s:.0f} s is longer than a toy listens at a time; the end was cut off")
+        await self._report(turn, toy.meter, relay, text, title)
 
     async def _talked(self, toy: VirtualToy, relay: EmbeddedRelay, number: int, of: int) -> None:
         while True:

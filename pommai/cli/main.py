@@ -6,17 +6,18 @@ import typer
 
 import pommai
 from pommai.cli import demo, relay, sim
+from pommai.cli.commands import Command, Group
 
 app = typer.Typer(
     name="pommai",
-    help="A voice companion that lives inside a child's toy. Try it: [bold]pommai demo[/] (no key, no hardware).",
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,  # its tracebacks show local variables: a child's words, keys and tokens
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo")(demo.demo)
-app.command("sim")(sim.sim)
+app.command("demo", cls=Command)(demo.demo)
+app.command("sim", cls=Command)(sim.sim)
 app.add_typer(relay.app, name="relay")
 
 
@@ -29,7 +30,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _main(
     version: bool = typer.Option(
-        False, "--version", metavar="", callback=_print_version, is_eager=True, help="Print the version and exit."
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
     ),
 ) -> None:
-    """A voice companion that lives inside a child's toy. Try it: [bold]pommai demo[/] (no key, no hardware)."""
+    """A voice companion that lives inside a child's toy.
+
+    Try it, without a key and without hardware: [bold]pommai demo[/]
+    """

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -34,8 +34,9 @@ def results() -> Console:
 
 
 def emit(data: object) -> None:
-    """For programs: one JSON value on one line of stdout, at once."""
-    sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+    """For programs: one JSON value on one line of stdout, at once; escaped where the encoding is not Unicode's."""
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    sys.stdout.write(json.dumps(data, ensure_ascii=not is_unicode) + "\n")
     sys.stdout.flush()
 
 
@@ -44,9 +45,11 @@ def notice(text: str) -> None:
     console().print(text, soft_wrap=True)
 
 
-def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on stdout."""
-    drawn = Table(*columns, title=title, title_justify="left")
+def table(columns: list[str], rows: list[list[str]], *, whole: Collection[str] = ()) -> None:
+    """A table on stdout. The columns in `whole` are never wrapped: ids and times are to be copied and compared."""
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        drawn.add_column(column, no_wrap=column in whole, overflow="fold")
     for row in rows:
         drawn.add_row(*map(escape, row))
     results().print(drawn)
@@ -58,7 +61,7 @@ def fail(error: PommaiError) -> NoReturn:
         notice(f"[bold red]error:[/] {escape(text)}")
     if error.remedy:
         notice(f"[dim]what to do:[/] {escape(error.remedy)}")
-    raise typer.Exit(error.exit_code)
+    sys.exit(error.exit_code)
 
 
 def start_logging(*, verbose: bool = False) -> None:

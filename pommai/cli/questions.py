@@ -9,19 +9,25 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from pommai.audio import SPEECH, read_wav
+from pommai.audio import SPEECH, Recording, read_recording
+from pommai.errors import AudioError
 from pommai.relay.ports import TTS
 
 PAUSE_MS = 150
 """Between pressing and speaking, and between speaking and letting go: a child is no machine."""
 
+DEFAULT_TURNS = 2
+
+READ_S = 30.0
+"""How much of a recording is read: more than the 20 s that a toy listens at a time, so that it notices the cut."""
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One thing to say: its text, or a recording (24 kHz mono PCM) with the name of its file."""
+    """One thing to say: its text, or the name of a file and what was read of it."""
 
     text: str
-    pcm: bytes | None = None
+    recording: Recording | None = None
 
 
 def default_questions() -> list[Question]:
@@ -35,7 +41,7 @@ def chosen_questions(say: Sequence[str], wav: Sequence[Path], turns: int | None)
 
     `turns`: how many in all, beginning anew when they run out. Raises AudioError for a recording that cannot be used.
     """
-    questions = [Question(path.name, read_wav(path)) for path in wav] + [Question(text) for text in say]
+    questions = [Question(path.name, read_recording(path, READ_S)) for path in wav] + [Question(text) for text in say]
     if not questions:
         questions = default_questions()
         turns = turns if turns is not None else DEFAULT_TURNS
@@ -43,16 +49,29 @@ def chosen_questions(say: Sequence[str], wav: Sequence[Path], turns: int | None)
     return [questions[i % len(questions)] for i in range(n)]
 
 
-DEFAULT_TURNS = 2
+async def all_spoken(questions: Sequence[Question], tts: TTS) -> list[Recording]:
+    """Every question as sound, those that are repeated made only once.
+
+    Raises AudioError for a text without anything that the voice can pronounce: nobody would hear it.
+    """
+    sounds: dict[Question, Recording] = {}
+    for question in questions:
+        if question not in sounds:
+            sounds[question] = question.recording or await _spoken(question.text, tts)
+    return [sounds[question] for question in questions]
 
 
-async def spoken(question: Question, tts: TTS) -> bytes:
-    """The question as sound: its recording as it is, or its text in a synthetic voice between two short pauses."""
-    if question.pcm is not None:
-        return question.pcm
+async def _spoken(text: str, tts: TTS) -> Recording:
+    """The text in a synthetic voice, between two short pauses."""
     pcm = bytearray()
-    async with aclosing(tts.speak(question.text)) as pieces:
+    async with aclosing(tts.speak(text)) as pieces:
         async for piece in pieces:
             pcm += piece
+    if not pcm:
+        raise AudioError(
+            "the demo's voice finds nothing to pronounce in the text of --say",
+            remedy="Give it English words, or a recording: --wav FILE.",
+        )
     pause = bytes(SPEECH.bytes(PAUSE_MS))
-    return pause + bytes(pcm) + pause
+    said = pause + bytes(pcm) + pause
+    return Recording(said, SPEECH.ms(len(said)) / 1000)

@@ -8,8 +8,10 @@ from typing import Optional
 
 import typer
 
-app = typer.Typer(help="Run the relay, and decide which toys may use it.", no_args_is_help=True)
-token_app = typer.Typer(help="The keys by which toys get in: one token, one toy.", no_args_is_help=True)
+from pommai.cli.commands import Command, Group, between
+
+app = typer.Typer(cls=Group, help="Run the relay, and decide which toys may use it.", no_args_is_help=True)
+token_app = typer.Typer(cls=Group, help="The keys by which toys get in: one token, one toy.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
 
 
@@ -21,100 +23,117 @@ class Engine(StrEnum):
 
 
 CONFIG = typer.Option(
-    None, "--config", metavar="FILE", help="The relay's settings (TOML); /etc/pommai/relay.toml if it exists."
+    None,
+    "--config",
+    metavar="FILE",
+    show_default="/etc/pommai/relay.toml, if there is one",
+    help="The relay's settings (TOML).",
 )
 JSON = typer.Option(False, "--json", help="Print JSON, one object a line, and nothing else, on stdout.")
-VERBOSE = typer.Option(False, "--verbose", "-v", help="Show the log.")
 TOY = typer.Argument(..., metavar="TOY", help="The toy's id: 1 to 64 lowercase letters, digits and hyphens.")
 
 
-@app.command("run")
+@app.command("run", cls=Command)
 def run(
     config: Optional[Path] = CONFIG,
-    host: Optional[str] = typer.Option(None, "--host", help="Address to listen on, instead of server.host."),
-    port: Optional[int] = typer.Option(None, "--port", min=0, max=65535, help="Port, instead of server.port."),
-    stt: Optional[Engine] = typer.Option(None, "--stt", help="Speech to text, instead of pipeline.stt."),
-    moderator: Optional[Engine] = typer.Option(None, "--moderator", help="Judge, instead of pipeline.moderator."),
-    llm: Optional[Engine] = typer.Option(None, "--llm", help="Language model, instead of pipeline.llm."),
-    tts: Optional[Engine] = typer.Option(None, "--tts", help="Text to speech, instead of pipeline.tts."),
+    host: Optional[str] = typer.Option(
+        None, "--host", metavar="ADDRESS", help="Address to listen on, instead of server.host."
+    ),
+    port: Optional[int] = typer.Option(
+        None,
+        "--port",
+        metavar="N",
+        callback=between(0, 65535),
+        help="Port, instead of server.port; 0 takes a free one.",
+    ),
+    stt: Optional[Engine] = typer.Option(
+        None, "--stt", metavar="ENGINE", help="Speech to text, instead of pipeline.stt: local or scripted."
+    ),
+    moderator: Optional[Engine] = typer.Option(
+        None, "--moderator", metavar="ENGINE", help="Judge, instead of pipeline.moderator."
+    ),
+    llm: Optional[Engine] = typer.Option(
+        None, "--llm", metavar="ENGINE", help="Language model, instead of pipeline.llm."
+    ),
+    tts: Optional[Engine] = typer.Option(
+        None, "--tts", metavar="ENGINE", help="Text to speech, instead of pipeline.tts."
+    ),
     json: bool = JSON,
-    verbose: bool = VERBOSE,
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Show the log."),
 ) -> None:
-    """Serve toys until [bold]Ctrl-C[/] or SIGTERM; turns in flight may end, and every toy is told."""
+    """Serve toys until [bold]Ctrl-C[/] or SIGTERM; turns in flight may end, and every toy is told.
+
+    \b[bold]Examples[/]
+    $ POMMAI_STORE_PATH=relay.db pommai relay run
+    $ pommai relay run --config relay.toml --verbose
+    """
     from pommai.cli import relay_session
-    from pommai.cli.output import fail, start_logging
-    from pommai.errors import PommaiError
+    from pommai.cli.output import start_logging
 
     start_logging(verbose=verbose)
     engines = {"stt": stt, "moderator": moderator, "llm": llm, "tts": tts}
     chosen = {stage: engine.value for stage, engine in engines.items() if engine is not None}
-    try:
-        settings = relay_session.settings(config, server={"host": host, "port": port}, pipeline=chosen)
-        relay_session.run(settings, as_json=json)
-    except PommaiError as error:
-        fail(error)
+    settings = relay_session.settings(config, server={"host": host, "port": port}, pipeline=chosen)
+    relay_session.run(settings, as_json=json)
 
 
-@token_app.command("add")
+@token_app.command("add", cls=Command)
 def add(toy: str = TOY, config: Optional[Path] = CONFIG, json: bool = JSON) -> None:
-    """Make a new token for a toy. It is shown [bold]this once[/]: the relay keeps only its digest."""
+    """Make a new token for a toy; it is shown [bold]this once[/], for the relay keeps only its digest.
+
+    \b[bold]Example[/]
+    $ pommai relay token add teddy --config relay.toml
+    """
     from pommai.cli import relay_session
-    from pommai.cli.output import fail
-    from pommai.errors import PommaiError
 
-    try:
-        relay_session.add_token(relay_session.settings(config), _checked(toy), as_json=json)
-    except PommaiError as error:
-        fail(error)
+    relay_session.add_token(relay_session.settings(config), _checked(toy), as_json=json)
 
 
-@token_app.command("list")
+@token_app.command("list", cls=Command)
 def list_(config: Optional[Path] = CONFIG, json: bool = JSON) -> None:
-    """Show which toys have tokens, and when each was last used."""
+    """Show which toys have tokens, and when each was last used.
+
+    \b[bold]Example[/]
+    $ pommai relay token list --config relay.toml
+    """
     from pommai.cli import relay_session
-    from pommai.cli.output import fail
-    from pommai.errors import PommaiError
 
-    try:
-        relay_session.list_tokens(relay_session.settings(config), as_json=json)
-    except PommaiError as error:
-        fail(error)
+    relay_session.list_tokens(relay_session.settings(config), as_json=json)
 
 
-@token_app.command("revoke")
+@token_app.command("revoke", cls=Command)
 def revoke(toy: str = TOY, config: Optional[Path] = CONFIG, json: bool = JSON) -> None:
-    """Refuse every token of a toy from now on; a toy that is connected is let go within seconds."""
+    """Refuse every token of a toy from now on; a toy that is connected is let go within seconds.
+
+    \b[bold]Example[/]
+    $ pommai relay token revoke teddy --config relay.toml
+    """
     from pommai.cli import relay_session
-    from pommai.cli.output import fail
-    from pommai.errors import PommaiError
 
-    try:
-        relay_session.revoke_tokens(relay_session.settings(config), _checked(toy), as_json=json)
-    except PommaiError as error:
-        fail(error)
+    relay_session.revoke_tokens(relay_session.settings(config), _checked(toy), as_json=json)
 
 
-@app.command("forget")
+@app.command("forget", cls=Command)
 def forget(
     toy: str = TOY,
     yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
     config: Optional[Path] = CONFIG,
     json: bool = JSON,
 ) -> None:
-    """Remove everything that is stored about a toy, words included, for good. Its tokens stay."""
-    from pommai.cli import relay_session
-    from pommai.cli.output import fail
-    from pommai.errors import PommaiError
+    """Remove everything that is stored about a toy for good, words included; its tokens stay.
 
-    try:
-        if json and not yes:
-            raise typer.BadParameter("--json cannot ask: add --yes")
-        settings = relay_session.settings(config)
-        if not yes:
-            typer.confirm(f"Remove everything that is stored about {_checked(toy)}, for good?", abort=True, err=True)
-        relay_session.forget(settings, _checked(toy), as_json=json)
-    except PommaiError as error:
-        fail(error)
+    \b[bold]Examples[/]
+    $ pommai relay forget teddy
+    $ pommai relay forget teddy --yes --json --config relay.toml
+    """
+    from pommai.cli import relay_session
+
+    if json and not yes:
+        raise typer.BadParameter("--json cannot ask: add --yes")
+    settings = relay_session.settings(config)
+    if not yes:
+        typer.confirm(f"Remove everything that is stored about {_checked(toy)}, for good?", abort=True, err=True)
+    relay_session.forget(settings, _checked(toy), as_json=json)
 
 
 def _checked(toy: str) -> str:

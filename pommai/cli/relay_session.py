@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from pommai.cli import output
+from pommai.cli.stopping import until_told
 from pommai.config import load
-from pommai.errors import MissingExtra, StoreError
+from pommai.errors import UnknownToy
 from pommai.relay import auth
 from pommai.relay.ports import ToyToken
 from pommai.relay.settings import RelaySettings
@@ -39,10 +40,7 @@ def settings(
 def run(settings: RelaySettings, *, as_json: bool) -> None:
     """Serve until told to stop; one line, or one JSON object, says when and where toys may come."""
     started_s = time.monotonic()
-    try:
-        from pommai.relay import app
-    except ImportError as error:
-        raise MissingExtra(f"the relay needs the package {error.name}") from error
+    from pommai.relay import app  # half a second, which the commands about tokens need not wait
 
     def ready(relay: app.RunningRelay) -> None:
         spinner.close()
@@ -65,7 +63,7 @@ def add_token(settings: RelaySettings, toy: str, *, as_json: bool) -> None:
             secret, token = await auth.add_token(store, toy, time.time())
             return secret.reveal(), token
 
-    secret, token = asyncio.run(add())
+    secret, token = asyncio.run(until_told(add()))
     if as_json:
         output.emit({"toy": toy, "token": secret, "token_id": token.token_id})
         return
@@ -83,7 +81,7 @@ def list_tokens(settings: RelaySettings, *, as_json: bool) -> None:
         async with _store(settings) as store:
             return await store.list_tokens()
 
-    tokens = asyncio.run(listed())
+    tokens = asyncio.run(until_told(listed()))
     if as_json:
         for token in tokens:
             times = {
@@ -94,33 +92,33 @@ def list_tokens(settings: RelaySettings, *, as_json: bool) -> None:
             output.emit({"toy": token.toy, "token_id": token.token_id, **times})
     elif tokens:
         output.table(
-            "Tokens",
             ["toy", "id", "made", "last used", "state"],
             [
                 [
                     token.toy,
                     token.token_id,
-                    _time(token.created_at_s) or "",
-                    _time(token.last_used_at_s) or "never",
-                    "valid" if token.revoked_at_s is None else f"revoked {_time(token.revoked_at_s)}",
+                    _shown(token.created_at_s),
+                    _shown(token.last_used_at_s) or "never",
+                    "valid" if token.revoked_at_s is None else f"revoked {_shown(token.revoked_at_s)}",
                 ]
                 for token in tokens
             ],
+            whole=("id", "made", "last used"),
         )
     else:
         output.notice("No toy has a token yet. Make one: [bold]pommai relay token add TOY[/]")
 
 
 def revoke_tokens(settings: RelaySettings, toy: str, *, as_json: bool) -> None:
-    """Revoke every token of a toy. Raises StoreError if it has none that is valid."""
+    """Revoke every token of a toy. Raises UnknownToy if it has none that is valid."""
 
     async def revoke() -> int:
         async with _store(settings) as store:
             return await store.revoke_tokens(toy, time.time())
 
-    n_tokens = asyncio.run(revoke())
+    n_tokens = asyncio.run(until_told(revoke()))
     if not n_tokens:
-        raise StoreError(f"{toy} has no valid token in {settings.store.path}")
+        raise UnknownToy(f"{toy} has no valid token in {settings.store.path}")
     if as_json:
         output.emit({"toy": toy, "revoked": n_tokens})
     else:
@@ -134,7 +132,7 @@ def forget(settings: RelaySettings, toy: str, *, as_json: bool) -> None:
         async with _store(settings) as store:
             return await store.forget(toy)
 
-    n_turns = asyncio.run(forgotten())
+    n_turns = asyncio.run(until_told(forgotten()))
     if as_json:
         output.emit({"toy": toy, "turns_removed": n_turns})
     else:
@@ -151,5 +149,10 @@ async def _store(settings: RelaySettings) -> AsyncIterator[SqliteStore]:
 
 
 def _time(unix_s: float | None) -> str | None:
-    """A time as ISO 8601 in UTC, to the second."""
+    """A time for programs: ISO 8601 in UTC, to the second."""
     return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds")
+
+
+def _shown(unix_s: float | None) -> str:
+    """A time for people: this machine's own, to the minute."""
+    return "" if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC).astimezone():%Y-%m-%d %H:%M}"

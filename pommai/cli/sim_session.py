@@ -14,15 +14,17 @@ from pathlib import Path
 
 from pommai.cli.embedded import embedded_relay
 from pommai.cli.output import ToyScreen, loading, toy_screen
-from pommai.cli.questions import Question, spoken
+from pommai.cli.questions import Question, all_spoken
+from pommai.cli.stopping import until_told
 from pommai.config import load
+from pommai.device.address import check_address
 from pommai.device.machine import Listening
 from pommai.device.ports import Failed, Heard, Note, RelayLost, Said, StateChanged
 from pommai.device.settings import DeviceSettings
 from pommai.device.sim import KeyboardButton, TerminalLights, VirtualMic
 from pommai.device.sound import SoundCard
 from pommai.device.virtual import VirtualToy
-from pommai.errors import ConfigError, HardwareError
+from pommai.errors import ConfigError, ConnectError, HardwareError
 from pommai.relay.app import run
 from pommai.relay.providers.local_tts import LocalTTS
 
@@ -30,7 +32,8 @@ from pommai.relay.providers.local_tts import LocalTTS
 def toy_settings(relay_url: str | None, config: Path | None) -> DeviceSettings:
     """The toy's settings from `config` and the environment, with `relay_url` in place of theirs if it is given.
 
-    Raises ConfigError, also for a toy without a token: nothing else tells the relay who it is.
+    Raises ConfigError, also for a toy without a token (nothing else tells the relay who it is), and for an address that
+    a toy must not use.
     """
     settings = load(DeviceSettings, [config] if config is not None else [], os.environ)
     if relay_url is not None:
@@ -39,36 +42,51 @@ def toy_settings(relay_url: str | None, config: Path | None) -> DeviceSettings:
         raise ConfigError(
             ["POMMAI_RELAY_TOKEN is not set; get one with `pommai relay token add TOY`, or try `pommai sim --embedded`"]
         )
+    check_address(settings.relay)
     return settings
+
+
+def need_terminal() -> None:
+    """Raises HardwareError where nobody could press a key."""
+    if not sys.stdin.isatty():
+        raise HardwareError(
+            "pommai sim needs a terminal: its space bar is the button",
+            remedy="Run it in a terminal, or see a conversation without one: `pommai demo`.",
+        )
 
 
 def run_sim(settings: DeviceSettings | None, questions: Sequence[Question] | None) -> None:
     """Live as a toy until `q` is pressed. No settings: with a relay of its own. No questions: the real sound card."""
-    if not sys.stdin.isatty():
-        raise HardwareError("pommai sim needs a terminal: its space bar is the button")
-    with tempfile.TemporaryDirectory(prefix="pommai-sim-") as folder:
-        run(_live(settings, questions, Path(folder)))
+    try:
+        run(until_told(_live(settings, questions)))
+    except ConnectError as error:
+        raise ConnectError(
+            str(error),
+            remedy="Start a relay (`pommai relay run`), check --relay and the token, or bring one: `--embedded`.",
+        ) from error
 
 
-async def _live(settings: DeviceSettings | None, questions: Sequence[Question] | None, folder: Path) -> None:
+async def _live(settings: DeviceSettings | None, questions: Sequence[Question] | None) -> None:
     async with AsyncExitStack() as stack:
         card = await stack.enter_async_context(SoundCard()) if questions is None else None
         with loading() as progress:
             tts = None
             if settings is None:
-                relay = await stack.enter_async_context(embedded_relay(folder, progress))
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="pommai-sim-"))
+                relay = await stack.enter_async_context(embedded_relay(Path(folder), progress))
                 settings, tts = relay.device, relay.pipeline.tts
             elif questions is not None:
                 progress("the child's voice")
                 tts = await asyncio.to_thread(LocalTTS.load)
                 stack.callback(tts.close)
-            sayings = [await spoken(question, tts) for question in questions or () if tts is not None]
+            sounds = await all_spoken(questions, tts) if questions is not None and tts is not None else []
         quit_pressed = asyncio.Event()
         button = stack.enter_context(KeyboardButton(sys.stdin.fileno(), quit_pressed.set))
         screen = stack.enter_context(toy_screen())
         lights = TerminalLights(lambda color: screen.light(color.red, color.green, color.blue))
         mic = card.mic if card is not None else VirtualMic()
-        child = _Child(mic, sayings) if isinstance(mic, VirtualMic) else None
+        sayings = [(question.text, sound.pcm) for question, sound in zip(questions or (), sounds, strict=True)]
+        child = _Child(mic, sayings, screen) if isinstance(mic, VirtualMic) else None
         toy = VirtualToy(
             settings,
             observer=_Onlooker(screen, child),
@@ -82,14 +100,17 @@ async def _live(settings: DeviceSettings | None, questions: Sequence[Question] |
 
 
 class _Child:
-    """Says the next of `sayings` at each press."""
+    """Says the next of `sayings`, each a text and its sound, at each press; its end is shown: time to let go."""
 
-    def __init__(self, mic: VirtualMic, sayings: Sequence[bytes]) -> None:
+    def __init__(self, mic: VirtualMic, sayings: Sequence[tuple[str, bytes]], screen: ToyScreen) -> None:
         self._mic = mic
         self._sayings = itertools.cycle(sayings)
+        self._screen = screen
 
     def pressed(self) -> None:
-        self._mic.speak(next(self._sayings))
+        text, pcm = next(self._sayings)
+        self._mic.on_spoken = lambda: self._screen.say("child", text)
+        self._mic.speak(pcm)
 
 
 class _Onlooker:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from pommai.errors import StoreError
+from pommai.errors import ConfigError, StoreError
 from pommai.relay import listening
 from pommai.relay.allowance import Allowances, limits_of
 from pommai.relay.loading import LoadedPipeline, Progress, load_pipeline, quiet, warm_up
@@ -116,8 +116,7 @@ async def serve(settings: RelaySettings, *, progress: Progress = quiet, ready: C
 
     The port is taken before the engines are loaded, so that a taken one is told at once; toys that come early wait.
     """
-    listening.tls_context(settings.server)
-    limits_of(settings.toys)
+    _check(settings)
     with _told_to_stop() as told, _bound(settings) as sockets:
         store = await SqliteStore.open(settings.store)
         try:
@@ -133,6 +132,18 @@ async def serve(settings: RelaySettings, *, progress: Progress = quiet, ready: C
                 pipeline.close()
         finally:
             await store.close()
+
+
+def _check(settings: RelaySettings) -> None:
+    """What settings say about one another, before anything is loaded. Raises ConfigError with every problem."""
+    problems: list[str] = []
+    for check in (lambda: listening.tls_context(settings.server), lambda: limits_of(settings.toys)):
+        try:
+            check()
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
 
 
 async def _unless(told: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:

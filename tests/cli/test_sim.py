@@ -57,7 +57,7 @@ def test_a_press_a_release_and_the_toy_answers(terminal: Terminal) -> None:
     terminal.until("idle")
     terminal.key(" ")
     terminal.until("listening")
-    time.sleep(1.5)  # the child speaks in real time; what is held back and heard is what this waits for
+    terminal.until("child.*Hello")  # it has said all
     terminal.key(" ")
     terminal.until("heard.*ello")
     terminal.until("speaking")
