@@ -270,6 +270,6 @@ def _decode_value(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is float and type(value) in (int, float) and 0 <= value < 2**53:
         return float(value)
-    if hint is ErrorCode and isinstance(value, str) and value in list(ErrorCode):
-        return ErrorCode(value)
+    if hint is ErrorCode and isinstance(value, str):
+        return ErrorCode(value) if value in list(ErrorCode) else ErrorCode.INTERNAL  # a code of a newer version
     raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, f"{where} has a value that is not allowed")

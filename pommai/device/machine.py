@@ -123,7 +123,7 @@ State = Booting | Connecting | Idle | Listening | Thinking | Speaking | Offline 
 LIMIT_S: Final[dict[type[State], float]] = {
     Connecting: 10.0,  # long enough for a restarted relay, short enough that a child does not give up on a silent toy
     Listening: 20.0,  # the relay's longest utterance; reaching it ends the utterance and loses none of it
-    Thinking: 25.0,  # the relay's budget for a turn, which ends it with a code, and five seconds for the network
+    Thinking: 30.0,  # the relay ends a turn within 25 s: 20 for the engines, 5 to say that they failed
     Speaking: 300.0,  # the longest bedtime story; beyond it, the end of the reply was lost
     Error: 3.0,
 }

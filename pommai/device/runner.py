@@ -77,6 +77,9 @@ LIGHTS_S: Final = 0.04
 FULL_VOLUME: Final = 1.0
 """What the toy plays at where no parent has set a ceiling; it has no volume of its own yet."""
 
+ROUNDING_S: Final = 1e-6
+"""A gesture is due in ms and the loop wakes in s: without it, now and then a wake-up comes one rounding too early."""
+
 _NEVER: Final = float("inf")
 
 
@@ -128,7 +131,7 @@ class Runner:
     async def _live_on(self) -> None:
         """Handle what comes next: something from the queue, or the first of the times to wake up at."""
         due_ms = self._gestures.due_ms
-        due_s = _NEVER if due_ms is None else due_ms / 1000
+        due_s = _NEVER if due_ms is None else due_ms / 1000 + ROUNDING_S
         try:
             async with asyncio.timeout_at(min(self._picture_s, self._deadline_s, self._recorder.deadline_s, due_s)):
                 item = await self._queue.get()
@@ -144,6 +147,9 @@ class Runner:
                 self._step(event)
 
     def _pass_time(self) -> None:
+        """Do what is due, unless something has happened meanwhile, which comes first."""
+        if not self._queue.empty():
+            return
         now_s = self._now_s()
         for gesture in self._gestures.passed(now_s * 1000):
             self._step(gesture)

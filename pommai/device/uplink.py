@@ -98,7 +98,8 @@ class WebSocketUplink:
             except ConnectError as caught:
                 error = caught
             failures = 1 if loop.time() - self._welcomed_s > STABLE_S else failures + 1
-            wait_s = error.retry_after_s if isinstance(error, _SentAwayError) else delay_s(failures, random.random())
+            chance = random.random()
+            wait_s = error.wait_s(chance) if isinstance(error, _SentAwayError) else delay_s(failures, chance)
             _log.warning("uplink: no connection, next attempt in wait_s=%.1f: %s", wait_s, error)
             listener.lost(error)
             await asyncio.sleep(wait_s)
@@ -128,8 +129,12 @@ class _SentAwayError(ConnectError):
     """
 
     def __init__(self, goodbye: Goodbye) -> None:
-        self.retry_after_s = min(goodbye.retry_after_s, MAX_RETRY_AFTER_S)
+        self._retry_after_s = min(goodbye.retry_after_s, MAX_RETRY_AFTER_S)
         super().__init__(f"the relay said goodbye ({goodbye.code})")
+
+    def wait_s(self, chance: float) -> float:
+        """The time to stay away: at least what was named, and up to a quarter more, lest all toys return at once."""
+        return self._retry_after_s * (1 + chance / 4)
 
 
 class _Session:

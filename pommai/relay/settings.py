@@ -27,8 +27,8 @@ class PipelineSettings:
     moderator: str = setting("local", choices=("local", "scripted"), help="judge of what is heard and said")
     llm: str = setting("local", choices=("local", "scripted"), help="language model")
     tts: str = setting("local", choices=("local", "scripted"), help="text to speech")
-    max_utterance_s: float = setting(20.0, minimum=1.0, maximum=60.0, help="longest utterance; more is cut")
-    turn_budget_s: float = setting(20.0, minimum=1.0, maximum=120.0, help="time for a turn until its first audio")
+    max_utterance_s: float = setting(20.0, minimum=1.0, maximum=20.0, help="longest utterance; more is cut")
+    turn_budget_s: float = setting(20.0, minimum=1.0, maximum=20.0, help="time for a turn until its first audio")
 
 
 @dataclass(frozen=True, slots=True)

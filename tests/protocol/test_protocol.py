@@ -123,7 +123,7 @@ def test_garbage_gets_a_code_and_nothing_else(frame: str | bytes) -> None:
         ('{"type":"cancel","turn":true}', ErrorCode.BAD_MESSAGE),
         ('{"type":"cancel","turn":-1}', ErrorCode.BAD_MESSAGE),
         ('{"type":"cancel","turn":4294967296}', ErrorCode.BAD_MESSAGE),
-        ('{"type":"goodbye","code":"because","retry_after_s":1}', ErrorCode.BAD_MESSAGE),
+        ('{"type":"goodbye","code":7,"retry_after_s":1}', ErrorCode.BAD_MESSAGE),
         ('{"type":"goodbye","code":["internal"],"retry_after_s":1}', ErrorCode.BAD_MESSAGE),
         ('{"type":"goodbye","code":"internal","retry_after_s":NaN}', ErrorCode.BAD_MESSAGE),
         ('{"type":"goodbye","code":"internal","retry_after_s":1e999}', ErrorCode.BAD_MESSAGE),
@@ -146,6 +146,14 @@ def test_unknown_fields_are_ignored_and_null_is_absent() -> None:
     assert decode('{"type":"cancel","turn":1,"mood":{"deep":[1]}}') == Cancel(1)
     frame = '{"type":"error","code":"timeout","retryable":true,"turn":null}'
     assert decode(frame) == Error(ErrorCode.TIMEOUT, retryable=True)
+
+
+def test_a_code_of_a_newer_version_is_read_as_internal() -> None:
+    assert decode('{"type":"error","code":"because","turn":3}') == Error(ErrorCode.INTERNAL, turn=3)
+    welcome = decode(
+        '{"type":"welcome","version":1,"session":"s","server_time_s":0,"max_utterance_s":20,"paused":"nap"}'
+    )
+    assert welcome == Welcome(1, "s", 0.0, 20.0, ErrorCode.INTERNAL)
 
 
 def test_an_error_never_repeats_what_the_message_said() -> None:

@@ -360,3 +360,27 @@ async def test_an_open_microphone_is_seen_at_once() -> None:
         at_s, color = toy.shown[0]
         assert at_s == pressed_s
         assert color == Color(0.0, 0.0, 1.0)
+
+
+@in_virtual_time
+async def test_a_hold_is_met_at_whatever_fraction_of_a_second_it_begins() -> None:
+    """In one press of two hundred, seconds and milliseconds round apart: a wake-up that is too early must not spin."""
+    async with running() as toy:
+        for n in range(400):
+            await asyncio.sleep(4 + n / 977)
+            toy.button.press()
+            await asyncio.sleep(0.31)
+            assert toy.runner.state == Listening(n + 1, started=True)
+            toy.button.release()
+            await asyncio.sleep(0.1)
+            toy.relay.received(Error(ErrorCode.TIMEOUT, turn=n + 1))
+
+
+@in_virtual_time
+async def test_after_a_stall_what_has_happened_comes_before_what_is_due() -> None:
+    async with running() as toy:
+        loop = asyncio.get_running_loop()
+        pressed_ms = loop.time() * 1000 - 400  # told late, together with the timer of the lights
+        loop.call_at(toy.runner._picture_s, toy.runner._edge, True, pressed_ms)
+        await asyncio.sleep(0.1)
+        assert toy.diary.take()[:3] == [Listening(1, started=False), "mic open", Listening(1, started=True)]
