@@ -12,7 +12,8 @@ import math
 import socket
 import ssl
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from aiohttp import hdrs, web
@@ -144,6 +145,9 @@ class RelayServer:
         _log.info("toy connected toy=%s", toy)
         try:
             await connection.serve()
+        # A bug of ours, and the socket is closed with 1011. aiohttp would log its text, which may hold a child's words.
+        except Exception as error:
+            _log.error("connection broken toy=%s: %s", toy, "; ".join(_places(error)))
         finally:
             if self._connections.get(toy) is connection:
                 del self._connections[toy]
@@ -231,6 +235,16 @@ class RelayServer:
         if proxied or not is_loopback(request.remote or ""):
             raise web.HTTPForbidden(text="metrics are for this machine only\n")
         return web.Response(body=self._metrics.page(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
+
+
+def _places(error: BaseException) -> Iterator[str]:
+    """Where an error comes from, by type and lines of code only; for a group, one for each error in it."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _places(inner)
+    else:
+        frames = (f"{frame.f_code.co_filename}:{line}" for frame, line in traceback.walk_tb(error.__traceback__))
+        yield f"{type(error).__name__} at {' '.join(frames)}"
 
 
 def _later(reason: str) -> web.HTTPServiceUnavailable:

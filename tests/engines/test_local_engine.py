@@ -55,6 +55,23 @@ async def test_a_failure_has_a_code_and_no_words(thread: EngineThread, caplog: p
     assert WORDS not in caplog.text
 
 
+class VendorError(Exception):
+    """Derives from Exception itself, as the errors of onnxruntime and tokenizers do."""
+
+
+async def test_a_failure_that_no_library_lists_has_a_code_too(
+    thread: EngineThread, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise VendorError(WORDS)
+
+    with pytest.raises(ProviderError, match=r"^stt: internal$") as raised:
+        await thread.run(fail)
+    assert raised.value.__suppress_context__
+    assert "VendorError" in caplog.text
+    assert WORDS not in caplog.text
+
+
 async def test_a_provider_error_passes_as_it_is(thread: EngineThread) -> None:
     def fail() -> None:
         raise ProviderError("stt", "bad_audio")

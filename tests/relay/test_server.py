@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
@@ -36,8 +37,8 @@ from pommai.protocol import (
 )
 from pommai.relay import app, connection, server
 from pommai.relay.allowance import Allowances
-from pommai.relay.ports import Outcome, TurnRecord
-from pommai.relay.providers.scripted import Failure, Pace, ScriptedLLM, ScriptedSTT, ScriptedTTS
+from pommai.relay.ports import Finding, Layer, Outcome, TurnRecord
+from pommai.relay.providers.scripted import Failure, Pace, ScriptedLLM, ScriptedModerator, ScriptedSTT, ScriptedTTS
 from pommai.relay.settings import ServerSettings, ToySettings
 from tests.relay.served import PATIENCE_S, ServedRelay, served, until
 from tests.relay.test_store import bytes_on_disk
@@ -181,6 +182,29 @@ async def test_no_token_and_no_word_reaches_the_log_the_pages_or_a_header(
     assert "CANARY" not in caplog.text and token not in caplog.text
     assert "CANARY" not in pages and "canarytoy" not in pages and token not in pages
     assert b"CANARY" not in bytes_on_disk(tmp_path / "relay.db")
+
+
+class BuggyModerator(ScriptedModerator):
+    """Breaks the contract of its port, with the words that it was given."""
+
+    async def judge(self, text: str, layer: Layer, recent: Sequence[str]) -> Finding:
+        raise ValueError(text)
+
+
+async def test_a_bug_closes_the_connection_and_its_words_reach_no_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    engines = Engines(stt=ScriptedSTT(["CANARYHEARD"]), moderator=BuggyModerator())
+    async with served(tmp_path, engines) as relay:
+        async with relay.toy() as toy:
+            await toy.say(1)
+            assert await toy.closed() == WSCloseCode.INTERNAL_ERROR
+        async with relay.toy():
+            pass  # the relay lives
+    assert "ValueError at " in caplog.text and "guardian.py:" in caplog.text, "where to look is told"
+    assert not [record for record in caplog.records if "CANARY" in record.getMessage() + repr(record.__dict__)]
+    assert "CANARY" not in caplog.text
 
 
 # --- what may come over the wire --------------------------------------------------------------------------------------
