@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -29,9 +30,13 @@ def _fail(error: PommaiError) -> None:
 
 def _missing(error: ImportError) -> MissingExtra:
     """What an import that failed means to the one who installed pommai."""
-    package = (error.name or "").partition(".")[0]
-    if isinstance(error, ModuleNotFoundError) and package:
+    package = (error.name or _where_raised(error)).partition(".")[0]
+    if isinstance(error, ModuleNotFoundError):
         return MissingExtra(f"the package {package} is not installed")
-    return MissingExtra(
-        f"the package {package or 'that is needed'} cannot be imported ({error or 'no reason is given'})"
-    )
+    return MissingExtra(f"the package {package} cannot be imported ({str(error) or 'it does not say why'})")
+
+
+def _where_raised(error: ImportError) -> str:
+    """The module whose code raised the error: what a package raises itself often names nothing."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals["__name__"])

@@ -13,6 +13,7 @@ import termios
 import tty
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from pommai.audio import SPEECH, AudioFormat
@@ -95,10 +96,14 @@ class KeyboardButton(VirtualButton):
         if self._release is not None:
             self._release.cancel()
         if self._saved is not None:
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)
+            with suppress(termios.error):  # the window is closed: nobody is left to need the echo
+                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)
 
     def _read(self) -> None:
-        keys = os.read(self._fd, 64)
+        try:
+            keys = os.read(self._fd, 64)
+        except OSError:  # EIO: so does a closed window look from here
+            keys = b""
         if not keys or b"q" in keys or b"\x04" in keys:
             asyncio.get_running_loop().remove_reader(self._fd)
             self._on_quit()
