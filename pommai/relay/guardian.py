@@ -74,15 +74,15 @@ _COMFORTS: Final[Mapping[Need, PhraseKey]] = MappingProxyType(
     }
 )
 
-_OUTSIDE: Final = frozenset(
+_HOUSEHOLD_COMFORTS: Final[Mapping[Need, PhraseKey]] = MappingProxyType(
     {
-        PhraseKey.COMFORT_NEGLECTED,
-        PhraseKey.COMFORT_HIT,
-        PhraseKey.COMFORT_TOUCHED,
-        PhraseKey.COMFORT_EMERGENCY,
+        Need.NEGLECTED: PhraseKey.COMFORT_NEGLECTED,
+        Need.HIT: PhraseKey.COMFORT_HIT_HOUSEHOLD,
+        Need.TOUCHED: PhraseKey.COMFORT_TOUCHED_HOUSEHOLD,
+        Need.EMERGENCY: PhraseKey.COMFORT_EMERGENCY_HOUSEHOLD,
     }
 )
-"""Scripts that name only grown-ups from outside the child's home."""
+"""Scripts that name only grown-ups from outside the child's home; any other need has `PhraseKey.COMFORT_HOUSEHOLD`."""
 
 
 class Guardian:
@@ -134,8 +134,14 @@ def answer_key(verdict: Verdict) -> PhraseKey:
         case Action.REDIRECT:
             return _REDIRECTS.get(verdict.category, PhraseKey.REDIRECT)
         case Action.COMFORT:
-            key = PhraseKey.COMFORT if verdict.need is None else _COMFORTS[verdict.need]
-            return PhraseKey.COMFORT_HOUSEHOLD if verdict.household and key not in _OUTSIDE else key
+            return _comfort(verdict.need, household=verdict.household)
+
+
+def _comfort(need: Need | None, *, household: bool) -> PhraseKey:
+    """The script for a need: outside the home where home may be the trouble, else any grown-up the child trusts."""
+    if need is None:
+        return PhraseKey.COMFORT_HOUSEHOLD if household else PhraseKey.COMFORT
+    return _HOUSEHOLD_COMFORTS.get(need, PhraseKey.COMFORT_HOUSEHOLD) if household else _COMFORTS[need]
 
 
 def _unjudged(code: str) -> Finding:

@@ -38,9 +38,12 @@ class PhraseKey(StrEnum):
     COMFORT_BULLIED = "comfort_bullied"
     COMFORT_NEGLECTED = "comfort_neglected"
     COMFORT_HIT = "comfort_hit"
+    COMFORT_HIT_HOUSEHOLD = "comfort_hit_household"
     COMFORT_TOUCHED = "comfort_touched"
+    COMFORT_TOUCHED_HOUSEHOLD = "comfort_touched_household"
     COMFORT_SELF_HARM = "comfort_self_harm"
     COMFORT_EMERGENCY = "comfort_emergency"
+    COMFORT_EMERGENCY_HOUSEHOLD = "comfort_emergency_household"
 
 
 class PhraseBook:

@@ -30,6 +30,9 @@ ALWAYS: Final[Mapping[Category, Action]] = MappingProxyType(
 )
 """Categories whose action depends on nothing else."""
 
+TOLD_BY_A_CHILD: Final = frozenset({Category.SECRECY})
+"""What raises an alert in the input layer whatever its severity: who asks a child for secrecy may be hiding harm."""
+
 LIGHT: Final[Mapping[Layer, Action]] = MappingProxyType({Layer.INPUT: Action.REDIRECT, Layer.OUTPUT: Action.REDIRECT})
 """Below `GRAVE_SEVERITY`: the child is led to another subject; the toy's sentence is replaced."""
 
@@ -47,8 +50,14 @@ def decide(finding: Finding, layer: Layer) -> Verdict:
         action=_action(finding, layer),
         need=finding.need,
         household=finding.household,
-        alert=finding.category is Category.DISTRESS or finding.severity >= ALERT_SEVERITY,
+        alert=_must_be_told(finding, layer),
     )
+
+
+def _must_be_told(finding: Finding, layer: Layer) -> bool:
+    if finding.category is Category.DISTRESS or finding.severity >= ALERT_SEVERITY:
+        return True
+    return layer is Layer.INPUT and finding.category in TOLD_BY_A_CHILD
 
 
 def _action(finding: Finding, layer: Layer) -> Action:

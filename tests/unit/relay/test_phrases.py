@@ -14,10 +14,12 @@ EVERY = [(key, text) for key in PhraseKey for text in BOOK.variants(key)]
 COMFORTS = [key for key in PhraseKey if key.value.startswith("comfort")]
 OUTSIDE_HOME = [
     PhraseKey.COMFORT_HOUSEHOLD,
-    PhraseKey.COMFORT_HIT,
-    PhraseKey.COMFORT_TOUCHED,
+    PhraseKey.COMFORT_HIT_HOUSEHOLD,
+    PhraseKey.COMFORT_TOUCHED_HOUSEHOLD,
     PhraseKey.COMFORT_NEGLECTED,
+    PhraseKey.COMFORT_EMERGENCY_HOUSEHOLD,
 ]
+ANYBODY = [PhraseKey.COMFORT, PhraseKey.COMFORT_HIT, PhraseKey.COMFORT_TOUCHED, PhraseKey.COMFORT_EMERGENCY]
 
 
 @pytest.mark.parametrize("key", PhraseKey)
@@ -61,7 +63,14 @@ def test_comfort_points_to_a_grown_up(key: PhraseKey) -> None:
 def test_where_home_may_be_the_trouble_the_script_leads_outside_it(key: PhraseKey) -> None:
     for text in BOOK.variants(key):
         assert re.search(r"teacher|doctor|helpline|neighbour", text)
-        assert not re.search(r"mom|mum|dad|parent|family|home", text, re.IGNORECASE)
+        assert not re.search(r"mom|mum|dad|parent|family|home|(any|nearest) grown-up", text, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("key", ANYBODY)
+def test_where_anybody_may_be_the_trouble_only_trust_decides_whom_to_tell(key: PhraseKey) -> None:
+    for text in BOOK.variants(key):
+        assert re.search(r"grown-up.* (trust|feel safe)|another grown-up", text)
+        assert not re.search(r"teacher|doctor|neighbour|parent|(any|nearest) grown-up", text, re.IGNORECASE)
 
 
 @pytest.mark.parametrize(("key", "text"), EVERY)

@@ -55,6 +55,16 @@ def test_an_alert_is_raised_from_its_severity_on(severity: int) -> None:
     assert verdict.alert is (severity >= ALERT_SEVERITY)
 
 
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_a_secret_asked_of_a_child_raises_an_alert_whatever_its_severity(severity: int) -> None:
+    assert decide(Finding(Category.SECRECY, severity, 1.0, "r"), Layer.INPUT).alert
+
+
+def test_the_toys_own_words_about_secrets_raise_an_alert_by_severity() -> None:
+    finding = Finding(Category.SECRECY, ALERT_SEVERITY - 1, 1.0, "r")
+    assert not decide(finding, Layer.OUTPUT).alert
+
+
 def test_the_verdict_tells_the_whole_finding() -> None:
     finding = Finding(Category.DISTRESS, 6, 0.75, "lexicon:hit/1", Need.HIT, household=True)
     verdict = decide(finding, Layer.INPUT)
