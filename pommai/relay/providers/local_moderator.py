@@ -23,7 +23,8 @@ from pommai.relay.providers.lexicon import WordList, any_of, read_lists
 from pommai.relay.providers.normalise import fold, pieces, readings
 
 MAX_CHARS: Final = 4000
-"""A longer text is not judged and so does not pass: no child speaks as long, and no sentence of a toy is."""
+"""A longer text is not judged and so does not pass: no child speaks as long, and no sentence of a toy is. It holds
+before folding and after it, because one letter can fold into eighteen."""
 
 _NOTHING: Final = Finding(Category.BENIGN, 0, 0.0, "none")
 _TOO_LONG: Final = Finding(Category.UNJUDGED, 0, 0.0, "text:too-long")
@@ -65,6 +66,8 @@ class LocalModerator:
         if len(text) > MAX_CHARS:
             return _TOO_LONG
         folded = fold(text)
+        if len(folded) > MAX_CHARS:
+            return _TOO_LONG
         meant = pieces(folded)
         read = tuple(dict.fromkeys(reading for part in (*meant, folded) for reading in readings(part)))
         distress = self._by_words(self._distress, layer, read)
@@ -75,7 +78,7 @@ class LocalModerator:
         alike = self._anchors[layer].nearest(await self._embedder.embed(meant))
         by_meaning = [self._finding_of(likeness, read) for likeness in alike]
         by_words = self._by_words(self._others, layer, read)
-        return _weightiest(by_meaning, by_words)
+        return _weightiest((*by_words, *by_meaning))
 
     def _by_words(self, lists: Iterable[WordList], layer: Layer, read: Sequence[str]) -> list[Finding]:
         found = ((entry, entry.search(read)) for entry in lists if layer in entry.layers)
@@ -107,14 +110,12 @@ class LocalModerator:
         return category is Category.DISTRESS and any(self._household.search(f" {reading} ") for reading in read)
 
 
-def _weightiest(by_meaning: Sequence[Finding], by_words: Sequence[Finding]) -> Finding:
-    """Distress, unless another meaning is nearer or a list has named what it is; else the gravest; else nothing."""
-    if by_meaning and by_meaning[0].category is Category.DISTRESS and not by_words:
-        return by_meaning[0]
-    others = [finding for finding in (*by_words, *by_meaning) if finding.category is not Category.DISTRESS]
-    if others:
-        return max(others, key=lambda finding: (finding.severity, finding.score))
-    return by_meaning[0] if by_meaning else _NOTHING
+def _weightiest(findings: Sequence[Finding]) -> Finding:
+    """The nearest distress, whatever else was found and however near that is; else the gravest; else nothing."""
+    distress = [finding for finding in findings if finding.category is Category.DISTRESS]
+    if distress:
+        return max(distress, key=lambda finding: finding.score)
+    return max(findings, key=lambda finding: (finding.severity, finding.score), default=_NOTHING)
 
 
 def _no_words(text: str) -> Finding:
