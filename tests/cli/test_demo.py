@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 import wave
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from pommai.audio import SPEECH, read_wav, write_wav
 from pommai.relay.providers.local_tts import LocalTTS
+from tests.cli.running import run
 from tests.e2e.conftest import child_says
 from tests.unit.test_audio import sine
 
@@ -25,17 +25,9 @@ STAGES = ["stt", "judge_in", "llm_first_token", "first_sentence", "first_audio"]
 SUMMARY = ["p50", "p95", "p50_model", "p50_bank", "ready_s", "peak_rss_mb"]
 
 
-def demo(tmp_path: Path, *args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def demo(tmp_path: Path, *args: str) -> subprocess.CompletedProcess[str]:
     """Run `pommai demo` with its replies in `tmp_path`, and no standard input."""
-    return subprocess.run(
-        [sys.executable, "-m", "pommai", "demo", "--out", str(tmp_path / "out"), *args],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=110,
-        check=False,
-        env=os.environ | (env or {}),
-    )
+    return run("demo", "--out", str(tmp_path / "out"), *args)
 
 
 @pytest.mark.engines
@@ -136,20 +128,47 @@ def test_without_a_sound_card_mic_is_refused_before_anything_is_loaded(tmp_path:
     assert "pommai demo" in remedy
 
 
-def test_a_missing_engine_names_the_make_target(tmp_path: Path) -> None:
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "faster_whisper.py").write_text("raise ImportError(name='faster_whisper')", encoding="utf-8")
-    result = demo(tmp_path, "--json", env={"PYTHONPATH": str(tmp_path / "broken")})
-    assert result.returncode == 69
-    assert "make engines" in result.stderr
-    assert result.stdout == ""
-
-
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     result = demo(tmp_path, "--out", str(tmp_path / "file" / "out"))
+    error, remedy = result.stderr.splitlines()
     assert result.returncode == 74
-    assert "cannot be made" in result.stderr
+    assert "cannot be made: Not a directory" in error
+    assert "--out" in remedy and "[store]" not in remedy
+
+
+def test_a_folder_that_takes_no_database_is_refused_with_the_same_remedy(tmp_path: Path) -> None:
+    (tmp_path / "out" / "relay.db").mkdir(parents=True)
+    result = demo(tmp_path)
+    error, remedy = result.stderr.splitlines()
+    assert result.returncode == 74
+    assert "relay.db" in error
+    assert "--out" in remedy and "[store]" not in remedy
+
+
+@pytest.mark.engines
+@pytest.mark.parametrize("text", ["", "...", "\U0001f98a", "\u3053\u3093\u306b\u3061\u306f"])
+def test_a_text_that_no_voice_can_speak_is_refused_before_anything_is_said(tmp_path: Path, text: str) -> None:
+    result = demo(tmp_path, "--say", "Hello there!", "--say", text, "--json")
+    assert result.returncode == 65
+    assert not result.stdout
+    error, remedy = result.stderr.splitlines()
+    assert "nothing to pronounce" in error
+    assert "--wav" in remedy
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    result = demo(tmp_path, "--wav", str(tmp_path / "pipe.wav"))
+    assert result.returncode == 65
+    assert "pipe.wav is a pipe or a device" in result.stderr
+
+
+@pytest.mark.parametrize("turns", ["0", "1001", "two"])
+def test_a_number_of_turns_that_makes_no_sense_is_a_usage_error(tmp_path: Path, turns: str) -> None:
+    result = demo(tmp_path, "--turns", turns)
+    assert result.returncode == 2
+    assert "--turns" in result.stderr
 
 
 def test_contradicting_options_are_a_usage_error(tmp_path: Path) -> None:
