@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket as tcp
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -62,8 +63,12 @@ class ToyConnection:
         begin: Callable[[Send], Conversation],
         metrics: Metrics,
     ) -> None:
-        """`token`: what let the toy in. `begin`: makes the toy's conversation around the given `Send`."""
+        """`token`: what let the toy in; `since_s`, in Unix time, is when.
+
+        `begin`: makes the toy's conversation around the given `Send`.
+        """
         self.token = token
+        self.since_s = time.time()
         self._toy = token.toy
         self._socket = socket
         self._transport = transport
@@ -130,7 +135,7 @@ class ToyConnection:
                 self._metrics.failed(error.code)
                 _log.info("message refused toy=%s code=%s", self._toy, error.code)
                 if not await self._refused(ErrorCode(error.code)):
-                    return WSCloseCode.POLICY_VIOLATION
+                    return WSCloseCode.GOING_AWAY if self._leaving else WSCloseCode.POLICY_VIOLATION
             except ConnectionError:
                 return WSCloseCode.GOING_AWAY
             if self._conversation.closed and not self._leaving:

@@ -5,6 +5,8 @@ manager: when the block is left, whatever the reason, no task of it is left and 
 
 An utterance that is longer than allowed is cut and answered: a child who talks too long should not be met by silence.
 Only a toy that goes on far beyond that is told so.
+
+A turn that is over is remembered at once and stored beside the turns that follow: no child waits for a disk.
 """
 
 from __future__ import annotations
@@ -45,6 +47,9 @@ MAX_UPLINK_BYTES_S: Final = 8_000
 
 OVERLONG: Final = 3
 """An utterance that goes on for this many times the longest allowed one is a fault of the toy, and refused."""
+
+MAX_UNSTORED: Final = 16
+"""Turns that may wait for the store; beyond that the next one waits too, so that no store fills the memory."""
 
 UPGRADE_RETRY_S: Final = 3600.0
 """When a toy of another protocol version may try again: it will not help before one of the two is updated."""
@@ -94,7 +99,7 @@ class Conversation:
         turn_budget_s: float = 20.0,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
-        """`record`: stores a finished turn (`Store.record`). `rest`: asked when an utterance begins."""
+        """`record`: called when a turn is over; what it returns stores it. `rest`: asked when an utterance begins."""
         self.toy = toy
         self.session = uuid.uuid4().hex
         self._pipeline = pipeline
@@ -110,7 +115,7 @@ class Conversation:
         self._group = asyncio.TaskGroup()
         self._turn: asyncio.Task[None] | None = None
         self._record = TurnRecord(toy, 0, 0.0)
-        self._storing = False
+        self._unstored: set[asyncio.Task[None]] = set()
         self._captions = False
         self._history: History = ()
         self._heard = _Heard(max_utterance_s)
@@ -126,6 +131,7 @@ class Conversation:
         cancelled = kind is not None and issubclass(kind, asyncio.CancelledError)
         try:
             await self._stop_turn()
+            await self._stored()
         finally:
             self._history = ()
             # The group must see a cancellation, which may be its own; any other error leaves the block as it came.
@@ -172,12 +178,16 @@ class Conversation:
         await self._send(Error(code))
 
     async def close(self, code: ErrorCode, *, grace_s: float, retry_after_s: float) -> None:
-        """Say goodbye: a turn in flight may end within `grace_s` seconds. After it the link is closed to any other."""
+        """Say goodbye: a turn in flight may end within `grace_s` seconds. After it the link is closed to any other.
+
+        Returns when every turn has been stored.
+        """
         if self._turn is not None and not self._turn.done():
             await asyncio.wait({self._turn}, timeout=grace_s)
         await self._stop_turn()
         if not self.closed:
             await self._send(Goodbye(code, retry_after_s))
+        await self._stored()
 
     async def _greet(self, hello: Hello) -> None:
         if hello.version != VERSION:
@@ -198,6 +208,8 @@ class Conversation:
 
     async def _listen(self, turn: int) -> None:
         await self._stop_turn()
+        if len(self._unstored) >= MAX_UNSTORED:
+            await asyncio.wait(self._unstored, return_when=asyncio.FIRST_COMPLETED)
         rest = self._ask_rest()
         if rest is not None:
             await self._send(Error(ErrorCode(rest), turn=turn))
@@ -219,11 +231,10 @@ class Conversation:
         self._heard = _Heard(self._max_utterance_s)
         self._record = TurnRecord(self.toy, turn, self._started_at_s, Outcome.CANCELLED, uplink_packets=len(packets))
         self._record.marks_s["ended"] = asyncio.get_running_loop().time()
-        self._storing = False
         self._turn = self._group.create_task(self._take_turn(Utterance(packets), self._record), name="turn")
 
     async def _take_turn(self, utterance: Utterance, record: TurnRecord) -> None:
-        """Run the turn, then remember and store it; of one that is cancelled, `_stop_turn` does that."""
+        """Run the turn, then finish with it; of one that is cancelled, `_stop_turn` does that."""
         await run_turn(
             self._pipeline,
             utterance,
@@ -233,33 +244,47 @@ class Conversation:
             captions=self._captions,
             budget_s=self._turn_budget_s,
         )
-        self._storing = True
-        await self._finish(record)
+        self._finish(record)
 
     async def _stop_turn(self) -> None:
-        """Cancel the turn in flight and wait until it is gone; one that is already being stored is left to end."""
+        """Cancel the turn in flight and wait until it is gone."""
         task, self._turn = self._turn, None
         if task is None:
             return
-        if not self._storing:
-            task.cancel()
+        task.cancel()
         await asyncio.wait({task})
         if task.cancelled():
-            await self._finish(self._record)
+            self._finish(self._record)
 
-    async def _finish(self, record: TurnRecord) -> None:
-        """Remember and store a turn that is over; what was not judged counts as not passed."""
+    def _finish(self, record: TurnRecord) -> None:
+        """Remember a turn that is over, and begin to store it; what was not judged counts as not passed."""
         if record.heard:
             passed = any(verdict.passed for layer, verdict in record.verdicts if layer is Layer.INPUT)
             self._history = remember(self._history, Exchange(record.heard, " ".join(record.said), passed))
+        _log.info("turn over toy=%s turn=%d outcome=%s", record.toy, record.turn, record.outcome)
+        storing = self._group.create_task(self._keep(record, self._store(record)), name="store")
+        self._unstored.add(storing)
+        storing.add_done_callback(self._unstored.discard)
+
+    async def _keep(self, record: TurnRecord, storing: Awaitable[None]) -> None:
+        """Wait until a turn is stored. Such tasks begin in the order of their turns, and so do the store's writes."""
         try:
-            await self._store(record)
+            await storing
         except StoreError as error:
             _log.error("turn not stored toy=%s turn=%d: %s", record.toy, record.turn, error)
-        _log.info("turn over toy=%s turn=%d outcome=%s", record.toy, record.turn, record.outcome)
+
+    async def _stored(self) -> None:
+        """Wait until every turn that is over has been stored, or has failed to be."""
+        if self._unstored:
+            await asyncio.wait(self._unstored)
 
     async def _send(self, message: ToToy | AudioFrame) -> None:
-        """Put a message on the wire. Raises ConnectionError if the toy is gone, or has ended this turn meanwhile."""
+        """Put a message on the wire.
+
+        Raises ConnectionError if the toy is gone, has ended this turn meanwhile, or was told goodbye.
+        """
+        if self.closed:
+            raise ConnectionAbortedError("the conversation is over")
         if not self._link.sending(message):
             raise ConnectionAbortedError("the toy has ended this turn")
         await self._put(message)

@@ -7,7 +7,7 @@ closing one stops the work behind it at once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -259,10 +259,16 @@ class Store(Protocol):
     """Turns and device tokens. Written words are kept only where the settings say so."""
 
     async def record(self, turn: TurnRecord) -> None:
-        """Store a finished turn; the same toy, start and turn number twice is stored once."""
+        """Store a finished turn; the same toy, start and turn number twice is stored once.
+
+        A turn that began before its toy was forgotten is not stored.
+        """
 
     async def forget(self, toy: str) -> int:
         """Remove everything about a toy but its tokens; the number of turns removed."""
+
+    async def forgotten(self, since_s: Mapping[str, float]) -> set[str]:
+        """Which of these toys were forgotten at the Unix time given for each, or later, in the last day."""
 
     async def sweep(self, now_s: float) -> int:
         """Remove words and rows that are older than the settings allow; the number of rows changed or removed."""

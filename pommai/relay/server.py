@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol
 
 from aiohttp import hdrs, web
@@ -66,6 +66,7 @@ class RelayServer:
         self._now = asyncio.get_running_loop().time
         self._connections: dict[str, ToyConnection] = {}
         self._arriving = 0
+        self._visitors: set[asyncio.Future[None]] = set()
         self._dismissed: set[asyncio.Task[None]] = set()
         self._stopping = False
         application = web.Application()
@@ -90,20 +91,29 @@ class RelayServer:
             connection.leave(ErrorCode.SHUTTING_DOWN, grace_s=grace_s, retry_after_s=RETRY_S)
             for connection in self._connections.values()
         ]
-        await asyncio.gather(*leaving, *self._dismissed)
+        await asyncio.gather(*leaving)
+        if self._visitors:  # those who were at the door: told to leave by `_serve` if they got in
+            await asyncio.wait(self._visitors)
+        await asyncio.gather(*self._dismissed)
         await self._runner.cleanup()
 
     async def look_after(self) -> None:
-        """End the connections whose token is no longer valid, and those of toys whose rest is over. Raises StoreError.
+        """End the connections of toys whose token was revoked, that were forgotten, or whose rest is over.
 
-        A rested toy comes back at once, to a welcome that lets it talk.
+        A forgotten toy comes back to a conversation that remembers nothing; a rested one at once, to a welcome that
+        lets it talk. Raises StoreError.
         """
         if self._connections:
             valid = {token.token_id for token in await self._store.list_tokens() if token.revoked_at_s is None}
+            since_s = {toy: connection.since_s for toy, connection in self._connections.items()}
+            forgotten = await self._store.forgotten(since_s)
             for connection in self._connections.values():
                 if connection.token.token_id not in valid:
                     _log.info("token revoked toy=%s", connection.token.toy)
                     self._dismiss(connection, ErrorCode.REVOKED)
+                elif connection.token.toy in forgotten and since_s[connection.token.toy] == connection.since_s:
+                    _log.info("forgotten toy=%s", connection.token.toy)
+                    self._dismiss(connection, ErrorCode.SHUTTING_DOWN, retry_after_s=RETRY_S)
                 elif connection.rested:
                     _log.info("rest over toy=%s", connection.token.toy)
                     self._dismiss(connection, ErrorCode.REST_OVER, retry_after_s=0.0)
@@ -112,9 +122,24 @@ class RelayServer:
 
     async def _toy(self, request: web.Request) -> web.StreamResponse:
         """One toy's visit, from its token to its goodbye."""
+        at_door = asyncio.get_running_loop().create_future()
+        self._visitors.add(at_door)
+        try:
+            socket, connection = await self._let_in(request)
+        finally:
+            self._visitors.discard(at_door)
+            at_door.set_result(None)
+        if connection is not None:  # else the toy has left while it was let in
+            await self._serve(connection)
+        return socket
+
+    async def _let_in(self, request: web.Request) -> tuple[web.WebSocketResponse, ToyConnection | None]:
+        """Open a toy's WebSocket, if it may have one; `stop` may be called at any await."""
         if self._stopping:
-            raise _later("the relay is shutting down")
+            raise _stopping()
         token = await self._token_of(request)
+        if self._stopping:
+            raise _stopping()
         socket = new_socket()
         ready = socket.can_prepare(request)
         if not ready.ok:
@@ -128,10 +153,9 @@ class RelayServer:
             await socket.prepare(request)
         finally:
             self._arriving -= 1
-        if request.transport is not None:  # else the toy has left while it was let in
-            begin = self._begin(token.toy)
-            await self._serve(ToyConnection(token, socket, request.transport, begin, self._metrics))
-        return socket
+        if request.transport is None:
+            return socket, None
+        return socket, ToyConnection(token, socket, request.transport, self._begin(token.toy), self._metrics)
 
     async def _serve(self, connection: ToyConnection) -> None:
         """Serve a toy; an older connection of the same toy has to go."""
@@ -143,6 +167,8 @@ class RelayServer:
         self._connections[toy] = connection
         self._metrics.connected(len(self._connections))
         _log.info("toy connected toy=%s", toy)
+        if self._stopping:
+            self._dismiss(connection, ErrorCode.SHUTTING_DOWN, retry_after_s=RETRY_S)
         try:
             await connection.serve()
         # A bug of ours, and the socket is closed with 1011. aiohttp would log its text, which may hold a child's words.
@@ -201,10 +227,13 @@ class RelayServer:
 
         return begin
 
-    async def _keep(self, turn: TurnRecord) -> None:
-        """Count a turn that is over, and store it."""
+    def _keep(self, turn: TurnRecord) -> Awaitable[None]:
+        """Count a turn that is over, now; what is returned stores it."""
         self._metrics.turn_ended(turn)
         self._allowances.used(turn)
+        return self._written(turn)
+
+    async def _written(self, turn: TurnRecord) -> None:
         try:
             await self._store.record(turn)
         except StoreError:
@@ -249,6 +278,10 @@ def _places(error: BaseException) -> Iterator[str]:
 
 def _later(reason: str) -> web.HTTPServiceUnavailable:
     return web.HTTPServiceUnavailable(text=f"{reason}\n", headers={hdrs.RETRY_AFTER: str(math.ceil(RETRY_S))})
+
+
+def _stopping() -> web.HTTPServiceUnavailable:
+    return _later("the relay is shutting down")
 
 
 async def _unbranded(request: web.Request, response: web.StreamResponse) -> None:

@@ -28,7 +28,7 @@ from pommai.protocol import (
     UtteranceStart,
     Welcome,
 )
-from pommai.relay.conversation import OVERLONG, Conversation, never_rests
+from pommai.relay.conversation import MAX_UNSTORED, OVERLONG, Conversation, never_rests
 from pommai.relay.phrases import PhraseKey
 from pommai.relay.ports import Category, Finding, Outcome, TurnRecord
 from pommai.relay.prompt import PREFIX
@@ -225,8 +225,10 @@ def test_barge_in_leaves_no_task_and_no_further_frame(at_s: float) -> None:
             await tell(it.conversation, it.toy, Cancel(1))
             assert not it.conversation.in_turn
             assert it.engines.at_work() == 0
-            assert asyncio.all_tasks() == {asyncio.current_task()}
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            assert {task.get_name() for task in left} <= {"store"}, "no part of the turn is left"
             await asyncio.sleep(10)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
             assert len(it.toy.got) == before, "nothing more was sent once the Cancel had come"
             await talk_to(it.conversation, it.toy, 2)
             await until(lambda: SpeakingEnd(2) in it.toy.messages)
@@ -253,15 +255,72 @@ def test_a_cancelled_turn_is_recorded_with_what_was_heard_of_it() -> None:
     run(main())
 
 
-def test_an_answered_turn_is_stored_even_if_the_next_one_begins_at_once() -> None:
+def test_the_next_turn_does_not_wait_for_the_store_and_every_turn_is_stored_in_order() -> None:
     async def main() -> None:
-        async with scene(store_s=1.0) as it:
+        async with scene(store_s=5.0) as it:
             await talk_to(it.conversation, it.toy, 1)
             await until(lambda: SpeakingEnd(1) in it.toy.messages)
-            assert it.records == []
+            asked_s = asyncio.get_running_loop().time()
             await talk_to(it.conversation, it.toy, 2)
-            assert [record.outcome for record in it.records] == [Outcome.ANSWERED]
-            await it.turn_over(2)
+            await it.first_frame(2)
+            assert asyncio.get_running_loop().time() - asked_s < 0.5
+            assert it.engines.llm.prompts[1][len(PREFIX)].content == "hello bear", "what was said is remembered"
+            await tell(it.conversation, it.toy, Cancel(2))
+            assert asyncio.get_running_loop().time() - asked_s < 0.5
+            assert it.records == []
+        assert [(record.turn, record.outcome) for record in it.records] == [
+            (1, Outcome.ANSWERED),
+            (2, Outcome.CANCELLED),
+        ], "leaving waits for the store"
+
+    run(main())
+
+
+def test_a_conversation_that_is_cancelled_stores_its_turns_all_the_same() -> None:
+    async def main() -> None:
+        scenes: list[Scene] = []
+
+        async def talk() -> None:
+            async with scene(slow(), store_s=1.0) as it:
+                scenes.append(it)
+                await talk_to(it.conversation, it.toy, 1)
+                await asyncio.sleep(60)
+
+        talking = asyncio.create_task(talk())
+        await until(lambda: bool(scenes) and len(scenes[0].toy.frames) > 3)
+        talking.cancel()
+        await asyncio.wait({talking})
+        assert talking.cancelled()
+        assert [record.outcome for record in scenes[0].records] == [Outcome.CANCELLED]
+
+    run(main())
+
+
+def test_a_store_that_hangs_does_not_fill_the_memory() -> None:
+    async def main() -> None:
+        async with scene(store_s=100.0) as it:
+            began_s = asyncio.get_running_loop().time()
+            for turn in range(1, MAX_UNSTORED + 1):
+                await talk_to(it.conversation, it.toy, turn, ())
+                await tell(it.conversation, it.toy, Cancel(turn))
+            assert asyncio.get_running_loop().time() - began_s < 1
+            await talk_to(it.conversation, it.toy, MAX_UNSTORED + 1, ())
+            assert asyncio.get_running_loop().time() - began_s >= 100
+
+    run(main())
+
+
+def test_a_greeting_that_goodbye_overtakes_is_dropped() -> None:
+    async def main() -> None:
+        async with scene(greet=False) as it:
+            greeting = asyncio.create_task(it.conversation.receive(Hello(VERSION + 1, "future")))
+            await until(lambda: len(it.toy.messages) == 1, step_s=0)
+            await it.conversation.close(ErrorCode.SHUTTING_DOWN, grace_s=0.0, retry_after_s=5.0)
+            with pytest.raises(ConnectionAbortedError):
+                await greeting
+            with pytest.raises(ConnectionAbortedError):
+                await it.conversation.refuse(ErrorCode.BAD_MESSAGE)
+            assert it.toy.kinds() == ["Error", "Goodbye"]
 
     run(main())
 

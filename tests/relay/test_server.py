@@ -8,11 +8,12 @@ import logging
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 import websockets
-from aiohttp import WSCloseCode
+from aiohttp import WSCloseCode, web
 
 import pommai
 from pommai.errors import StoreError
@@ -37,11 +38,12 @@ from pommai.protocol import (
 )
 from pommai.relay import app, connection, server
 from pommai.relay.allowance import Allowances
-from pommai.relay.ports import Finding, Layer, Outcome, TurnRecord
+from pommai.relay.ports import Finding, Layer, Outcome, ToyToken, TurnRecord
 from pommai.relay.providers.scripted import Failure, Pace, ScriptedLLM, ScriptedModerator, ScriptedSTT, ScriptedTTS
-from pommai.relay.settings import ServerSettings, ToySettings
+from pommai.relay.settings import ServerSettings, StoreSettings, ToySettings
+from pommai.relay.stores.sqlite import SqliteStore
 from tests.relay.served import PATIENCE_S, ServedRelay, served, until
-from tests.relay.test_store import bytes_on_disk
+from tests.relay.test_store import bytes_on_disk, rows
 from tests.relay.toybox import Engines
 
 LONG = "This is a long sentence that takes the toy a good while to say aloud to the child. " * 3
@@ -413,6 +415,33 @@ async def test_a_cancelled_turn_lets_the_next_one_begin(tmp_path: Path) -> None:
         assert end == SpeakingEnd(2)
 
 
+async def test_a_toy_that_is_forgotten_in_mid_turn_leaves_no_trace_of_what_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "LOOK_AFTER_S", 0.02)
+    engines = Engines(stt=ScriptedSTT(["SECRET"]), llm=ScriptedLLM([LONG]))
+    path = tmp_path / "relay.db"
+    kept = StoreSettings(str(path), keep_words_days=10)
+    async with served(tmp_path, engines, store=kept) as relay:
+        token = await relay.token()
+        async with relay.toy(token=token) as toy, relay.toy("panda") as other:
+            await toy.say(1)
+            await toy.until(AudioFrame)
+            command = await SqliteStore.open(kept)
+            await command.forget("teddy")
+            await command.close()
+            assert await toy.closed() == WSCloseCode.GOING_AWAY
+            assert toy.got[-1] == Goodbye(ErrorCode.SHUTTING_DOWN, server.RETRY_S)
+            await other.say(1)
+            await other.until(AudioFrame)
+        async with relay.toy(token=token) as toy:
+            await toy.say(1)
+            await toy.until(AudioFrame)
+    said_again = [row["turn"] for row in rows(path, "SELECT turn FROM turns WHERE toy = 'teddy'")]
+    assert said_again == [1], "only the turn after it was forgotten"
+    assert all("SECRET" not in message.content for message in engines.llm.prompts[-1][:-1])
+
+
 class Nap(Allowances):
     """A rest for every toy that the test ends."""
 
@@ -553,6 +582,56 @@ async def test_a_turn_that_begins_while_the_relay_stops_is_refused(tmp_path: Pat
         await stopping
     assert isinstance(toy.got[-1], Goodbye)
     assert not [message for message in toy.got if isinstance(message, SpeakingStart)]
+
+
+async def test_a_toy_whose_token_is_being_checked_while_the_relay_stops_is_told_to_come_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, checked = asyncio.Event(), asyncio.Event()
+    valid_token = server.valid_token
+
+    async def slowly(*args: Any) -> ToyToken | None:
+        asked.set()
+        await checked.wait()
+        return await valid_token(*args)
+
+    async with served(tmp_path) as relay:
+        token = await relay.token()
+        monkeypatch.setattr(server, "valid_token", slowly)
+        knocking = asyncio.create_task(relay.refusal(token))
+        await asked.wait()
+        stopping = asyncio.create_task(relay.stop())
+        await asyncio.sleep(0.05)
+        assert not stopping.done(), "it waits for the toy at the door"
+        checked.set()
+        refusal = await knocking
+        await stopping
+    assert refusal.status == 503
+    assert refusal.headers is not None and refusal.headers["Retry-After"] == str(int(server.RETRY_S))
+
+
+async def test_a_toy_that_gets_in_while_the_relay_stops_is_told_goodbye(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entering, let_in = asyncio.Event(), asyncio.Event()
+    prepare = web.WebSocketResponse.prepare
+
+    async def slowly(socket: web.WebSocketResponse, request: web.BaseRequest) -> object:
+        writer = await prepare(socket, request)
+        entering.set()
+        await let_in.wait()
+        return writer
+
+    monkeypatch.setattr(web.WebSocketResponse, "prepare", slowly)
+    async with served(tmp_path) as relay, relay.knocking(await relay.token()) as toy:
+        await entering.wait()
+        stopping = asyncio.create_task(relay.stop())
+        await asyncio.sleep(0.05)
+        assert not stopping.done(), "it waits for the toy at the door"
+        let_in.set()
+        assert await toy.closed() == WSCloseCode.GOING_AWAY
+        await stopping
+    assert toy.got == [Goodbye(ErrorCode.SHUTTING_DOWN, server.RETRY_S)]
 
 
 async def test_a_stopped_relay_is_gone(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import random
 import sqlite3
 import stat
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -164,6 +165,38 @@ async def test_forgetting_a_toy_keeps_its_tokens(path: Path) -> None:
         await store.add_token(ToyToken("id", "teddy", NOW_S, None, None), b"digest")
         await store.forget("teddy")
         assert await store.find_token("id") is not None
+
+
+async def test_a_turn_that_began_before_its_toy_was_forgotten_is_not_stored(path: Path) -> None:
+    async with opened(path, words_days=10) as store:
+        before_s = time.time()
+        await store.forget("teddy")
+        after_s = time.time() + 1
+        await store.record(turn("teddy", 1, before_s, heard="SECRET", outcome=Outcome.CANCELLED))
+        await store.record(turn("panda", 2, before_s))
+        await store.record(turn("teddy", 3, after_s))
+        assert [row["turn"] for row in rows(path)] == [2, 3]
+        assert b"SECRET" not in bytes_on_disk(path)
+        toys = {"teddy": before_s, "panda": before_s}
+        assert await store.forgotten(toys) == {"teddy"}
+        assert await store.forgotten(toys | {"teddy": after_s}) == set()
+    async with opened(path) as store:
+        assert await store.forgotten(toys) == {"teddy"}, "it is known after a restart"
+        await store.sweep(time.time() + 2 * DAY_S)
+        assert await store.forgotten(toys) == set(), "and for no longer than it matters"
+
+
+async def test_a_file_of_the_first_schema_is_migrated_with_its_turns(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(database, "MIGRATIONS", database.MIGRATIONS[:1])
+        async with opened(path) as store:
+            await store.add_token(ToyToken("id", "teddy", NOW_S, None, None), b"digest")
+    async with opened(path) as store:
+        assert await store.find_token("id") is not None
+        await store.record(turn())
+        assert await store.forget("teddy") == 1
 
 
 async def test_forgetting_says_so_when_a_reader_keeps_the_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,5 +167,10 @@ def _turns_and_tokens(database: Database) -> None:
     database.table("tokens").create_index(["toy"])
 
 
-MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (_turns_and_tokens,)
+def _forgotten(database: Database) -> None:
+    """2: which toys were forgotten when, by digests, so that no turn of before is stored afterwards."""
+    database.table("forgotten").create({"digest": bytes, "at_s": float}, pk="digest", not_null={"at_s"})
+
+
+MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (_turns_and_tokens, _forgotten)
 """Step n brings a file from version n to n + 1; `PRAGMA user_version` counts the steps that were done."""

@@ -8,9 +8,12 @@ A turn's words are written only while `keep_words_days` is above 0. What is remo
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import math
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +31,8 @@ DAY_S: Final = 86_400.0
 _INSERT = """
     INSERT INTO turns (toy, started_at_ms, turn, outcome, source, error, tokens, uplink_packets,
                                  downlink_packets, ms, verdicts, heard, said)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
+    WHERE NOT EXISTS (SELECT 1 FROM forgotten WHERE digest = ? AND at_s >= ?)
     ON CONFLICT (toy, started_at_ms, turn) DO NOTHING
 """
 _FORGET_WORDS = "UPDATE turns SET heard = NULL, said = NULL WHERE started_at_ms <= ? AND heard IS NOT NULL"
@@ -58,13 +62,26 @@ class SqliteStore:
             raise
 
     async def record(self, turn: TurnRecord) -> None:
-        """Store a finished turn; the same toy, start and turn number twice is stored once."""
-        row = _row(turn, with_words=self._settings.keep_words_days > 0)
+        """Store a finished turn; the same toy, start and turn number twice is stored once.
+
+        A turn that began before its toy was forgotten is not stored.
+        """
+        row = (
+            *_row(turn, with_words=self._settings.keep_words_days > 0),
+            _digest(turn.toy),
+            turn.started_at_s,
+        )
         await self._run(lambda: self._connection.execute(_INSERT, row).rowcount)
 
     async def forget(self, toy: str) -> int:
         """Remove everything about a toy but its tokens, from the file's bytes too; the number of turns removed."""
-        return await self._run(lambda: self._forget(toy))
+        return await self._run(lambda: self._forget(toy, time.time()))
+
+    async def forgotten(self, since_s: Mapping[str, float]) -> set[str]:
+        """Which of these toys were forgotten at the Unix time given for each, or later, in the last day."""
+        sql = "SELECT digest, at_s FROM forgotten"
+        at_s = dict(await self._run(lambda: self._connection.execute(sql).fetchall()))
+        return {toy for toy, begin_s in since_s.items() if at_s.get(_digest(toy), -math.inf) >= begin_s}
 
     async def sweep(self, now_s: float) -> int:
         """Remove words and rows that are older than the settings allow; the number of rows changed or removed."""
@@ -123,8 +140,15 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise store_error(self._path, error) from error
 
-    def _forget(self, toy: str) -> int:
-        removed = self._connection.execute("DELETE FROM turns WHERE toy = ?", (toy,)).rowcount
+    def _forget(self, toy: str, now_s: float) -> int:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            removed = self._connection.execute("DELETE FROM turns WHERE toy = ?", (toy,)).rowcount
+            self._connection.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)", (_digest(toy), now_s))
+            self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
         self._scrub()
         return removed
 
@@ -135,6 +159,7 @@ class SqliteStore:
         try:
             silenced = self._connection.execute(_FORGET_WORDS, (words_until_ms,)).rowcount
             removed = self._connection.execute("DELETE FROM turns WHERE started_at_ms <= ?", (turns_until_ms,)).rowcount
+            self._connection.execute("DELETE FROM forgotten WHERE at_s <= ?", (now_s - DAY_S,))  # no turn is so long
             self._connection.execute("COMMIT")
         finally:
             if self._connection.in_transaction:
@@ -149,6 +174,11 @@ class SqliteStore:
         (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise StoreError(f"{self._path} is in use: the turns are removed, but not yet their bytes; try again")
+
+
+def _digest(toy: str) -> bytes:
+    """What stands for a toy that was forgotten: its name would be a trace of it."""
+    return hashlib.sha256(toy.encode()).digest()
 
 
 def _row(turn: TurnRecord, *, with_words: bool) -> tuple[object, ...]:
