@@ -1,7 +1,7 @@
 """The three safety layers around a turn, and the only maker of words that may be spoken.
 
 Input: what the child said is judged before any model sees it. Output: every sentence of the toy is judged before any
-voice speaks it. Critical: the verdicts of both are watched, and a grave one raises an alert.
+voice speaks it. Critical: a grave verdict of either carries an alert, which its turn logs.
 
 Everything fails closed: a judge that fails or is late gives a verdict that does not pass. A voice takes nothing but
 `Cleared`, and only this module can make one.
@@ -10,7 +10,6 @@ Everything fails closed: a judge that fails or is late gives a verdict that does
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from types import MappingProxyType
@@ -21,8 +20,6 @@ from pommai.protocol import ErrorCode
 from pommai.relay.phrases import PhraseBook, PhraseKey
 from pommai.relay.policy import decide
 from pommai.relay.ports import Action, Category, Finding, Layer, Moderator, Need, Verdict
-
-_log = logging.getLogger(__name__)
 
 _SEAL: Final = object()
 
@@ -119,9 +116,7 @@ class Guardian:
             finding = _unjudged(error.code)
         except TimeoutError:
             finding = _unjudged(ErrorCode.TIMEOUT)
-        verdict = decide(finding, layer)
-        _watch(verdict, layer)
-        return verdict
+        return decide(finding, layer)
 
 
 def answer_key(verdict: Verdict) -> PhraseKey:
@@ -146,16 +141,3 @@ def _comfort(need: Need | None, *, household: bool) -> PhraseKey:
 
 def _unjudged(code: str) -> Finding:
     return Finding(Category.UNJUDGED, 0, 0.0, f"moderator:{code}")
-
-
-def _watch(verdict: Verdict, layer: Layer) -> None:
-    """The critical layer: say in the log that a grown-up must be told. The rule is an id and holds no words."""
-    if verdict.alert:
-        _log.warning(
-            "guardian alert layer=%s category=%s severity=%d rule=%s action=%s",
-            layer.value,
-            verdict.category.value,
-            verdict.severity,
-            verdict.rule,
-            verdict.action.value,
-        )

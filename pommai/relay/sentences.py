@@ -37,6 +37,11 @@ _ENDINGS: Final = frozenset(["a.m", "p.m", "etc", "jr", "sr", "inc", "ltd", "co"
 """These may stand last: a capital after them begins a sentence."""
 
 
+def encodable(text: str) -> str:
+    """`text` with `?` for lone surrogates, which neither the wire nor the engines' native libraries can carry."""
+    return text.encode("utf-8", "replace").decode()
+
+
 class SentenceSplitter:
     """Collects the tokens of one reply. `push` each one, then `flush` once at the end of the stream."""
 
@@ -46,11 +51,12 @@ class SentenceSplitter:
 
     def push(self, token: str) -> list[str]:
         """The sentences that `token` completes, oldest first; often none."""
-        self._text += token
         sentences = []
-        while (end := self._sure_end()) is not None:
-            sentences.append(self._text[:end].strip())
-            self._text = self._text[end:]
+        for start in range(0, len(token), self._max_chars):  # what is pending stays short, however long the token is
+            self._text += token[start : start + self._max_chars]
+            while (end := self._sure_end()) is not None:
+                sentences.append(self._text[:end].strip())
+                self._text = self._text[end:]
         return sentences
 
     def flush(self) -> list[str]:

@@ -22,7 +22,7 @@ from pommai.relay.guardian import Cleared, Guardian
 from pommai.relay.phrases import PhraseKey
 from pommai.relay.ports import LLM, STT, TTS, Action, Layer, Outcome, Source, TurnRecord, Utterance, Verdict
 from pommai.relay.prompt import Exchange
-from pommai.relay.sentences import SentenceSplitter
+from pommai.relay.sentences import SentenceSplitter, encodable
 from pommai.relay.voice import Route, Send, Voice
 
 MAX_HEARD_CHARS: Final = 1_000
@@ -133,7 +133,7 @@ class _Turn:
         """The words of the utterance, empty if there were none."""
         if utterance.packets:
             transcript = await self.pipeline.stt.transcribe(utterance)
-            self.record.heard = transcript.text.strip()[:MAX_HEARD_CHARS]
+            self.record.heard = encodable(transcript.text.strip()[:MAX_HEARD_CHARS])
         self._mark("stt")
         return self.record.heard
 
@@ -165,9 +165,11 @@ class _Turn:
             group.create_task(self._think(heard, lines, talk), name="think")
 
     async def _talk(self, lines: _Lines) -> None:
-        """Speak what is cleared, in order, until there is no more."""
+        """Speak what is cleared, in order, until there is no more; of a reply that is long enough, no more of it."""
         while (line := await lines.get()) is not None:
-            await self.voice.say(*line)
+            words, route = line
+            if route is not Route.REPLY or self.voice.spoken_s < self.pipeline.max_reply_s:
+                await self.voice.say(words, route)
 
     async def _think(self, heard: str, lines: _Lines, talk: asyncio.Task[None]) -> None:
         """Compose the reply. If an engine fails, what was cleared is heard to its end before the failure is told."""
@@ -214,13 +216,25 @@ class _Turn:
                 self._mark("llm_first_token")
                 self.record.tokens += token.n
                 self.record.source = self.record.source or token.source
-                for sentence in filter(_can_be_spoken, splitter.push(token.text)):
+                for sentence in filter(_can_be_spoken, splitter.push(encodable(token.text))):
                     yield sentence
         for sentence in filter(_can_be_spoken, splitter.flush()):
             yield sentence
 
     def _judged(self, layer: Layer, verdict: Verdict) -> None:
+        """Write a verdict down; say in the log where a grown-up must be told. A rule is an id and holds no words."""
         self.record.verdicts.append((layer, verdict))
+        if verdict.alert:
+            _log.warning(
+                "guardian alert toy=%s turn=%d layer=%s category=%s severity=%d rule=%s action=%s",
+                self.record.toy,
+                self.record.turn,
+                layer.value,
+                verdict.category.value,
+                verdict.severity,
+                verdict.rule,
+                verdict.action.value,
+            )
 
     def _mark(self, stage: str) -> None:
         self.record.marks_s.setdefault(stage, self._now())

@@ -177,22 +177,16 @@ def test_fixed_phrases_are_cleared_and_say_that_they_are_fixed() -> None:
     assert cleared.verdict.passed
 
 
-async def test_an_alert_is_one_warning_without_words(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_guardian_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        verdict = await guardian_with(HIT_AT_HOME).hear(CANARY, (CANARY,))
-    assert verdict.alert
-    (record,) = caplog.records
-    assert record.levelno == logging.WARNING
-    assert "rule=lexicon:hit/1" in record.getMessage()
-    assert CANARY not in caplog.text
-
-
-@pytest.mark.parametrize("finding", [BENIGN, LIGHT])
-async def test_nothing_is_logged_about_what_is_not_grave(finding: Finding, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG):
-        await guardian_with(finding).hear(CANARY, ())
-        await guardian_with(finding).clear(CANARY, ())
+        for finding in (BENIGN, LIGHT, HIT_AT_HOME):
+            await guardian_with(finding).hear(CANARY, (CANARY,))
+            await guardian_with(finding).clear(CANARY, (CANARY,))
     assert caplog.records == []
+
+
+async def test_a_grave_verdict_carries_an_alert() -> None:
+    assert (await guardian_with(HIT_AT_HOME).hear(CANARY, ())).alert
 
 
 def test_nobody_else_can_clear_words() -> None:

@@ -94,6 +94,12 @@ class _Doors(ast.NodeVisitor):
             return
         self.generic_visit(node)
 
+    def visit_Compare(self, node: ast.Compare) -> None:
+        """To ask for the route of words puts none on it."""
+        for part in (node.left, *node.comparators):
+            if not (isinstance(part, ast.Attribute) and getattr(part.value, "id", "") == "Route"):
+                self.visit(part)
+
     def visit_MatchClass(self, node: ast.MatchClass) -> None:
         """A pattern looks at a frame and makes none."""
 

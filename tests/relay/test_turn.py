@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from itertools import pairwise
 
 import pytest
 
-from pommai.protocol import Error, ErrorCode, Sentence, SpeakingEnd, SpeakingStart, Transcript
+from pommai.protocol import Error, ErrorCode, Sentence, SpeakingEnd, SpeakingStart, Transcript, encode
 from pommai.relay.phrases import PhraseKey
 from pommai.relay.ports import Category, Finding, Layer, Outcome, Role, Source, TurnRecord, Utterance
 from pommai.relay.prompt import PREFIX, Exchange
@@ -339,7 +340,7 @@ def test_a_reply_ends_when_it_has_been_long_enough() -> None:
         engines, toy = Engines(llm=ScriptedLLM(["Number one is here. " * 50])), Toy()
         record = await take_turn(engines, toy, pipeline=engines.pipeline(max_sentences=40, max_reply_s=5.0))
         sentence_s = len(record.said[0]) * 0.06
-        assert 5.0 <= len(record.said) * sentence_s <= 5.0 + 4 * sentence_s
+        assert 5.0 <= len(record.said) * sentence_s <= 5.0 + sentence_s
 
     run(main())
 
@@ -373,6 +374,58 @@ def test_what_is_heard_is_cut_before_it_is_judged() -> None:
         assert len(record.heard) == MAX_HEARD_CHARS
 
     run(main())
+
+
+def test_an_answer_to_what_did_not_pass_is_spoken_however_long_the_reply_was() -> None:
+    async def main() -> None:
+        engines = Engines(
+            llm=ScriptedLLM(["Number one is here. Now psst."]),
+            moderator=ScriptedModerator({"psst": GRAVE}),
+        )
+        record = await take_turn(engines, Toy(), pipeline=engines.pipeline(max_reply_s=1.0))
+        assert is_phrase(record.said[-1], PhraseKey.STOPPED)
+
+    run(main())
+
+
+def test_text_that_cannot_be_encoded_is_mended_once_for_all_who_read_it() -> None:
+    async def main() -> None:
+        engines, toy = Engines(stt=ScriptedSTT(["hel\ud800lo"]), llm=ScriptedLLM(["A be\udfffar. Ye\ud83ds!"])), Toy()
+        record = await take_turn(engines, toy)
+        assert (record.outcome, record.heard, record.said) == (Outcome.ANSWERED, "hel?lo", ["A be?ar.", "Ye?s!"])
+        assert [text for _, text, _ in engines.moderator.judged] == ["hel?lo", *record.said]
+        assert engines.llm.prompts[0][-1].content == "hel?lo"
+        for message in toy.messages:
+            encode(message)
+
+    run(main())
+
+
+@pytest.mark.parametrize("layer", list(Layer))
+def test_an_alert_is_one_warning_that_names_toy_and_turn_and_holds_no_words(
+    layer: Layer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        heard, reply = ("psst", "Hello.") if layer is Layer.INPUT else ("hello", "Well, psst.")
+        engines = Engines(ScriptedSTT([heard]), ScriptedModerator({"psst": GRAVE}), ScriptedLLM([reply]))
+        await take_turn(engines, Toy())
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    (alert,) = [record for record in caplog.records if record.name.startswith("pommai")]
+    assert alert.levelno == logging.WARNING
+    told = f"guardian alert toy=teddy turn=1 layer={layer} category=sexual severity=7 rule=test-grave action="
+    assert alert.getMessage().startswith(told)
+    assert "psst" not in caplog.text
+
+
+def test_what_is_not_grave_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        await take_turn(Engines(ScriptedSTT(["psst"]), ScriptedModerator({"psst": LIGHT})), Toy())
+
+    with caplog.at_level(logging.INFO):
+        run(main())
+    assert not [record for record in caplog.records if record.name.startswith("pommai")]
 
 
 def test_the_source_of_a_reply_is_told() -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from pommai.relay.providers.local_engine import EngineThread, encodable, importing, package_folder
+from pommai.relay.providers.local_engine import EngineThread, importing, package_folder
+from pommai.relay.sentences import encodable
 
 if TYPE_CHECKING:
     import numpy as np

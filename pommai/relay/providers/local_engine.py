@@ -51,11 +51,6 @@ def package_folder(package: str, engine: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def encodable(text: str) -> str:
-    """`text` with `?` for lone surrogates, which the engines' native libraries refuse."""
-    return text.encode("utf-8", "replace").decode()
-
-
 class EngineThread:
     """The one thread of an engine. `stage` as in ProviderError."""
 

@@ -23,7 +23,8 @@ from typing import Any, Final
 from pommai.errors import ProviderError
 from pommai.protocol import ErrorCode
 from pommai.relay.ports import ChatMessage, Role, Token
-from pommai.relay.providers.local_engine import EngineThread, encodable, importing, package_folder
+from pommai.relay.providers.local_engine import EngineThread, importing, package_folder
+from pommai.relay.sentences import encodable
 
 _WEIGHTS: Final = "SmolLM2-135M-Instruct.Q4_1.gguf"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pommai.relay.sentences import MAX_CHARS, SentenceSplitter
+from pommai.relay.sentences import MAX_CHARS, SentenceSplitter, encodable
 
 
 def split(*tokens: str, max_chars: int = MAX_CHARS) -> list[str]:
@@ -110,3 +110,22 @@ def test_nothing_is_lost_and_tokens_do_not_matter(text: str, cuts: list[int], ma
 @given(st.text(max_size=300))
 def test_any_unicode_survives(text: str) -> None:
     assert squeeze("".join(split(*text))) == squeeze(text)
+
+
+def test_a_huge_token_costs_no_more_than_its_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is pending is copied for each sentence, so it must stay short."""
+    splitter = SentenceSplitter()
+    pending: list[int] = []
+    sure_end = SentenceSplitter._sure_end
+
+    def watched(self: SentenceSplitter) -> int | None:
+        pending.append(len(self._text))
+        return sure_end(self)
+
+    monkeypatch.setattr(SentenceSplitter, "_sure_end", watched)
+    assert len(splitter.push("Bears sing. " * 2000)) == 2000
+    assert max(pending) <= 2 * MAX_CHARS
+
+
+def test_lone_surrogates_become_question_marks() -> None:
+    assert encodable("be\ud800ar \U0001f43b") == "be?ar \U0001f43b"
