@@ -87,11 +87,13 @@ class Voice:
         caption, n_bytes, limit = cleared.text, 0, SPEECH.bytes(MAX_SENTENCE_S * 1000)
         async with aclosing(self._tts.speak(cleared.text)) as pieces:
             async for piece in pieces:
-                for start in range(0, len(piece), _FRAME_BYTES):  # a frame at a time: encoding never holds the loop
-                    for packet in framer.push(piece[start : start + _FRAME_BYTES]):
+                sound = piece[: limit - n_bytes]
+                for start in range(0, len(sound), _FRAME_BYTES):
+                    for packet in framer.push(sound[start : start + _FRAME_BYTES]):
                         await self._emit(packet, FRAME_MS / 1000, caption)
+                        await asyncio.sleep(0)  # a frame at a time: encoding never holds the loop
                         caption = ""
-                n_bytes += len(piece)
+                n_bytes += len(sound)
                 if n_bytes >= limit:
                     break
         for packet in framer.flush():

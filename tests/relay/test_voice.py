@@ -12,7 +12,7 @@ import pytest
 from pommai.audio import SPEECH
 from pommai.codec import packet_ms
 from pommai.errors import LocalProtocolError, ProviderError
-from pommai.protocol import FRAME_MS, AudioFrame, Sentence, SpeakingEnd, SpeakingStart
+from pommai.protocol import FRAME_MS, AudioFrame, Message, Sentence, SpeakingEnd, SpeakingStart
 from pommai.relay.guardian import Cleared
 from pommai.relay.phrases import PhraseKey
 from pommai.relay.ports import Action, Category, TurnRecord, Verdict
@@ -164,6 +164,52 @@ def test_a_stream_that_never_ends_is_cut() -> None:
         await voice.say(await cleared("la " * 600), Route.REPLY)
         assert voice.spoken_s == pytest.approx(MAX_SENTENCE_S, abs=ScriptedTTS.PIECE_MS / 1000)
         assert tts.at_work == 0
+
+    run(main())
+
+
+class BoomTTS:
+    """Gives all it has in one piece."""
+
+    name = "boom"
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
+        yield bytes(SPEECH.bytes(self._seconds * 1000))
+
+
+def test_one_huge_piece_is_cut_too() -> None:
+    async def main() -> None:
+        toy = Toy()
+        voice = Voice(BoomTTS(3 * MAX_SENTENCE_S), toy.greeted().take, new_record())
+        await voice.say(await cleared("Boom."), Route.REPLY)
+        assert voice.spoken_s == pytest.approx(MAX_SENTENCE_S, abs=FRAME_MS / 1000)
+
+    run(main())
+
+
+def test_others_have_their_turn_between_any_two_frames() -> None:
+    async def main() -> None:
+        order: list[str] = []
+        speaking = True
+
+        async def take(message: Message) -> None:
+            order.append("frame")
+
+        async def other() -> None:
+            while speaking:
+                order.append("other")
+                await asyncio.sleep(0)
+
+        beside = asyncio.create_task(other())
+        voice = Voice(BoomTTS(LEAD_S), take, new_record())
+        await voice.say(await cleared("Boom."), Route.REPLY)
+        speaking = False
+        await beside
+        first = order.index("frame")
+        assert "frame frame frame" not in " ".join(order[first:]), "the start of speaking goes with the first frame"
 
     run(main())
 
