@@ -77,7 +77,8 @@ async def embedded_relay(
 ) -> AsyncIterator[EmbeddedRelay]:
     """A relay on the embedded engines, until the block is left. `progress` is told what is being loaded.
 
-    `folder` must exist; another relay may use it at the same time. Raises MissingExtra without the engines, StoreError for a folder that cannot be written.
+    `folder` must exist; another relay may use it at the same time. Raises MissingExtra without the engines, StoreError
+    for a folder that cannot be written.
     """
     settings = RelaySettings(
         server=ServerSettings(port=0),
