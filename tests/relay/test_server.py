@@ -595,6 +595,7 @@ async def test_a_toy_whose_token_is_being_checked_while_the_relay_stops_is_told_
         await checked.wait()
         return await valid_token(*args)
 
+    monkeypatch.setattr(server, "CLOSE_S", 0.01)  # what aiohttp would wait for
     async with served(tmp_path) as relay:
         token = await relay.token()
         monkeypatch.setattr(server, "valid_token", slowly)
@@ -622,6 +623,7 @@ async def test_a_toy_that_gets_in_while_the_relay_stops_is_told_goodbye(
         await let_in.wait()
         return writer
 
+    monkeypatch.setattr(server, "CLOSE_S", 0.01)  # what aiohttp would wait for
     monkeypatch.setattr(web.WebSocketResponse, "prepare", slowly)
     async with served(tmp_path) as relay, relay.knocking(await relay.token()) as toy:
         await entering.wait()
