@@ -25,6 +25,7 @@ _SMALL: Final = (
     r"|only|it|in|on|by|with|of|i|we|us|me|them|even|also|still|at|not|little|be|feel|do|you|and|being|always|am|both"
     r"|home|full|last)){0,3}"
 )
+_PLAIN: Final = re.compile(r"\??[a-z]+\??")
 _MARK: Final = re.compile(r"\*|<(?P<group>\w+)>|_")
 
 
@@ -64,6 +65,20 @@ def read_lists(data: Mapping[str, object]) -> tuple[WordList, ...]:
 def any_of(group: str, data: Mapping[str, object]) -> re.Pattern[str]:
     """The pattern of one group of a parsed `lexicon.toml`."""
     return compile_phrase(f"<{group}>", _table(data["groups"]))
+
+
+def words_of(data: Mapping[str, object]) -> frozenset[str]:
+    """The plain words in the groups and phrases of a parsed `lexicon.toml`; of "bombs?" both forms. Other patterns are
+    left out, and so is every single letter that is not a word."""
+    groups = _table(data["groups"])
+    texts = [text for group in groups.values() for text in group]
+    texts += [text for entry in _entries(data["lists"]) for text in _texts(entry["phrases"])]
+    found: set[str] = set()
+    for alternative in re.split(r"[ |]", " ".join(texts)):
+        if _PLAIN.fullmatch(alternative):
+            word = alternative.lstrip("?")
+            found |= {word.replace("?", ""), re.sub(r".\?", "", word)}
+    return frozenset(word for word in found if len(word) > 1 or word in {"a", "i"})
 
 
 def _piece(token: str, groups: Mapping[str, Sequence[str]]) -> str:

@@ -13,14 +13,14 @@ from __future__ import annotations
 import re
 import tomllib
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any, Final, Self
 
 from pommai.relay.ports import Category, Embedder, Finding, Layer
 from pommai.relay.providers.anchors import Anchors, Likeness, read_anchors
-from pommai.relay.providers.lexicon import WordList, any_of, read_lists
-from pommai.relay.providers.normalise import fold, pieces, readings
+from pommai.relay.providers.lexicon import WordList, any_of, read_lists, words_of
+from pommai.relay.providers.normalise import fold, pieces, readings, words_spelled_out
 
 MAX_CHARS: Final = 4000
 """A longer text is not judged and so does not pass: no child speaks as long, and no sentence of a toy is. It holds
@@ -42,13 +42,16 @@ class LocalModerator:
         lists: Sequence[WordList],
         household: re.Pattern[str],
         anchors: Mapping[Layer, Anchors],
+        vocabulary: Container[str],
     ) -> None:
-        """Made by `load`. `household`: words for the people and the place of a child's home."""
+        """Made by `load`. `household`: words for the people and the place of a child's home. `vocabulary`: known words,
+        to find them in letters that run together."""
         self._embedder = embedder
         self._distress = tuple(entry for entry in lists if entry.category is Category.DISTRESS)
         self._others = tuple(entry for entry in lists if entry.category is not Category.DISTRESS)
         self._household = household
         self._anchors = anchors
+        self._vocabulary = vocabulary
 
     @classmethod
     async def load(cls, embedder: Embedder) -> Self:
@@ -59,7 +62,8 @@ class LocalModerator:
         texts = list(dict.fromkeys(text for group in groups for text in group))
         vectors = dict(zip(texts, await embedder.embed([fold(text) for text in texts]), strict=True))
         anchors = {layer: Anchors.of_layer(layer, meanings, harmless, vectors) for layer in Layer}
-        return cls(embedder, read_lists(lexicon), any_of("household", lexicon), anchors)
+        vocabulary = words_of(lexicon) | {word for text in texts for word in fold(text).split() if len(word) > 1}
+        return cls(embedder, read_lists(lexicon), any_of("household", lexicon), anchors, vocabulary)
 
     async def judge(self, text: str, layer: Layer, recent: Sequence[str]) -> Finding:
         """The finding that matters most: distress before all else, then the gravest. Raises ProviderError."""
@@ -68,8 +72,10 @@ class LocalModerator:
         folded = fold(text)
         if len(folded) > MAX_CHARS:
             return _TOO_LONG
-        meant = pieces(folded)
-        read = tuple(dict.fromkeys(reading for part in (*meant, folded) for reading in readings(part)))
+        spelled_out = words_spelled_out(folded, self._vocabulary)
+        wholes = dict.fromkeys((folded, spelled_out))
+        meant = list(dict.fromkeys(piece for whole in wholes for piece in pieces(whole)))
+        read = tuple(dict.fromkeys(reading for part in (*meant, *wholes) for reading in readings(part)))
         distress = self._by_words(self._distress, layer, read)
         if distress:
             return distress[0]

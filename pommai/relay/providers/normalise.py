@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Final
 
 _ALIKE: Final = str.maketrans("аеорсухѕіјһԁԛԝкαονρυικχτγıɑɡℓ", "aeopcyxsijhdqwkaovpuikxtyiagl")
@@ -25,11 +25,15 @@ _EDGE: Final = '.,!?;:"()[]{}<>\u2026\u201c\u201d'
 _LATIN_MARKS: Final = re.compile("(?<=[a-z])[\u0300-\u036f]+")
 _JOINERS: Final = re.compile(r"(?<=\w)[-._*~](?=\w)")
 _SPELLED: Final = re.compile(r"(?<!\S)\w(?: \w){2,}(?!\S)")
+_LETTER_RUN: Final = re.compile(r"(?<!\w)\w(?:[ ._*~-]+\w){5,}(?!\w)")
 _REPEATED: Final = re.compile(r"([^\W\d])\1{2,}")
 _PAUSE: Final = re.compile(r"(?<=[.!?;\u2026])\s+|\n+|(?<=[\u3002\uff01\uff1f])")
 
 PIECE_WORDS: Final = 24
 """Longest piece that is judged by its meaning: in a longer one, a few bad words drown."""
+
+LONGEST_WORD: Final = 16
+"""Longest word that is looked for in letters that run together."""
 
 
 def fold(text: str) -> str:
@@ -59,6 +63,31 @@ def pieces(folded: str) -> list[str]:
         words = sentence.split()
         cut += (" ".join(words[at : at + PIECE_WORDS]) for at in range(0, len(words), PIECE_WORDS))
     return [piece for piece in cut if _WORD.search(piece)]
+
+
+def words_spelled_out(folded: str, vocabulary: Container[str]) -> str:
+    """A folded text with runs of single letters read as words of `vocabulary`: "h o w a r e y o u" as "how are you".
+
+    A run that is not made of such words alone stays as it is. Of several ways to read it, the one with fewest words.
+    """
+    return _LETTER_RUN.sub(lambda run: _split(_bare(run[0]), vocabulary) or run[0], folded)
+
+
+def _bare(run: str) -> str:
+    return "".join(mark for mark in run if mark.isalnum()).translate(_FIGURES)
+
+
+def _split(letters: str, vocabulary: Container[str]) -> str:
+    """The letters cut into the fewest words of `vocabulary`; empty if they cannot be."""
+    best: list[tuple[str, ...] | None] = [()]
+    for end in range(1, len(letters) + 1):
+        ways = [
+            (*before, letters[start:end])
+            for start in range(max(0, end - LONGEST_WORD), end)
+            if (before := best[start]) is not None and letters[start:end] in vocabulary
+        ]
+        best.append(min(ways, key=len, default=None))
+    return " ".join(best[-1] or ())
 
 
 def _is_invisible(mark: str) -> bool:

@@ -8,7 +8,7 @@ from importlib import resources
 import pytest
 
 from pommai.relay.ports import Category, Layer, Need
-from pommai.relay.providers.lexicon import WordList, any_of, compile_phrase, read_lists
+from pommai.relay.providers.lexicon import WordList, any_of, compile_phrase, read_lists, words_of
 
 GROUPS = {"pet": ["cats?", "dogs?"], "long_name": ["gold ?fish"]}
 DATA = tomllib.loads(resources.files("pommai.relay").joinpath("data", "lexicon.toml").read_text(encoding="utf-8"))
@@ -138,3 +138,11 @@ def test_the_household_is_known(words: str) -> None:
 @pytest.mark.parametrize("words", ["my teacher", "a boy at school", "the momentum"])
 def test_who_is_outside_the_household_is_not(words: str) -> None:
     assert not any_of("household", DATA).search(f" {words} ")
+
+
+def test_the_words_of_the_lists_are_plain_and_in_both_forms() -> None:
+    data = {
+        "groups": {"pet": ["cats?", "pupp(?:y|ies)", "gold ?fish"]},
+        "lists": [{"phrases": ["feed|feeds ?the <pet>", "jump* a b", "grown_up ... i"]}],
+    }
+    assert words_of(data) == {"cat", "cats", "gold", "fish", "feed", "feeds", "the", "a", "i"}

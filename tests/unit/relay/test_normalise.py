@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pommai.relay.providers.normalise import PIECE_WORDS, fold, pieces, readings
+from pommai.relay.providers.normalise import PIECE_WORDS, fold, pieces, readings, words_spelled_out
 
 
 def read(text: str) -> tuple[str, ...]:
@@ -76,6 +76,23 @@ def test_pieces_are_sentences_and_long_ones_are_cut() -> None:
 @pytest.mark.parametrize("text", ["", " ", "...", "?!", "\U0001f600", "\u200b"])
 def test_without_words_there_are_no_pieces(text: str) -> None:
     assert pieces(fold(text)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("h o w d o i m a k e i t", "how do i make it"),
+        ("H.O.W-D.O I m_a_k_e i*t?", "how do i make it?"),
+        ("teddy, h 0 w d 0 i m a k e i t!", "teddy, how do i make it!"),
+        ("h o w d o i m a k e t e a", "h o w d o i m a k e t e a"),  # "tea" is unknown: all stays
+        ("d o i t", "d o i t"),  # so few letters are one word, spelled
+        ("how do i make it", "how do i make it"),
+        ("i n t o i t", "into it"),  # the fewest words, not "in to it"
+    ],
+)
+def test_letters_that_run_together_are_read_as_known_words(text: str, words: str) -> None:
+    known = {"how", "do", "i", "make", "it", "in", "to", "into"}
+    assert words_spelled_out(fold(text), known) == words
 
 
 @given(st.text())
