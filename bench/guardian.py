@@ -1,7 +1,7 @@
 """How often the local guardian is wrong, and how long it takes: `python bench/guardian.py [LIST ...] [--wrong]`.
 
-LIST: files of tests/data/guardian without `.toml`; the figures to report are those of `holdout`, which nobody tunes on,
-and first of all those of its round 2.
+LIST: files of tests/data/guardian without `.toml`; the rules were written for `quoted` and `attack`. The figures to
+report are those of `holdout`, which nobody tunes on, and first of all those of its round 2.
 missed: should not pass, passed. not comforted: distress that was not answered as distress. false block: should pass,
 did not.
 """
