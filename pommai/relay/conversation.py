@@ -19,7 +19,6 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self
 
-from pommai.codec import packet_ms
 from pommai.errors import AudioError, StoreError
 from pommai.limits import Rest
 from pommai.link import Link, Phase, Side
@@ -37,16 +36,11 @@ from pommai.protocol import (
     UtteranceStart,
     Welcome,
 )
+from pommai.relay.hearing import Hearing
 from pommai.relay.ports import Layer, Outcome, TurnRecord, Utterance
 from pommai.relay.prompt import Exchange, History, remember
 from pommai.relay.turn import Pipeline, run_turn
 from pommai.relay.voice import Send
-
-MAX_UPLINK_BYTES_S: Final = 8_000
-"""Bytes of Opus kept for each second of an utterance: 64 kbit/s, far above the 24 kbit/s that a toy sends."""
-
-OVERLONG: Final = 3
-"""An utterance that goes on for this many times the longest allowed one is a fault of the toy, and refused."""
 
 MAX_UNSTORED: Final = 16
 """Turns that may wait for the store; beyond that the next one waits too, so that no store fills the memory."""
@@ -59,28 +53,6 @@ _log = logging.getLogger(__name__)
 
 def never_rests() -> None:
     """The answer for a toy without limits."""
-
-
-class _Heard:
-    """The packets of one utterance, capped by time and by bytes."""
-
-    def __init__(self, max_s: float) -> None:
-        self._max_s = max_s
-        self._seconds = 0.0
-        self._room_bytes = int(max_s * MAX_UPLINK_BYTES_S)
-        self.packets: list[bytes] = []
-
-    @property
-    def overlong(self) -> bool:
-        """Whether the toy has long missed the end."""
-        return self._seconds > OVERLONG * self._max_s
-
-    def add(self, packet: bytes) -> None:
-        """Keep a packet, or drop it beyond the cap. Raises AudioError for bytes that are not an Opus packet."""
-        self._seconds += packet_ms(packet) / 1000
-        self._room_bytes -= len(packet)
-        if self._seconds <= self._max_s and self._room_bytes >= 0:
-            self.packets.append(packet)
 
 
 class Conversation:
@@ -118,7 +90,7 @@ class Conversation:
         self._unstored: set[asyncio.Task[None]] = set()
         self._captions = False
         self._history: History = ()
-        self._heard = _Heard(max_utterance_s)
+        self._heard = Hearing(max_utterance_s)
         self._started_at_s = 0.0
 
     async def __aenter__(self) -> Self:
@@ -214,7 +186,7 @@ class Conversation:
         if rest is not None:
             await self._send(Error(ErrorCode(rest), turn=turn))
         else:
-            self._heard = _Heard(self._max_utterance_s)
+            self._heard = Hearing(self._max_utterance_s)
             self._started_at_s = self._unix_time()
 
     async def _collect(self, turn: int, packet: bytes) -> None:
@@ -228,7 +200,7 @@ class Conversation:
 
     def _answer(self, turn: int) -> None:
         packets = tuple(self._heard.packets)
-        self._heard = _Heard(self._max_utterance_s)
+        self._heard = Hearing(self._max_utterance_s)
         self._record = TurnRecord(self.toy, turn, self._started_at_s, Outcome.CANCELLED, uplink_packets=len(packets))
         self._record.marks_s["ended"] = asyncio.get_running_loop().time()
         self._turn = self._group.create_task(self._take_turn(Utterance(packets), self._record), name="turn")

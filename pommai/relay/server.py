@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import socket
 import ssl
-import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, Protocol
@@ -22,17 +20,15 @@ import pommai
 from pommai.errors import StoreError
 from pommai.protocol import PATH, SUBPROTOCOL, ErrorCode
 from pommai.relay.allowance import Allowances
-from pommai.relay.auth import FailureLimiter, TokenStore, bearer, is_loopback, valid_token
+from pommai.relay.auth import TokenStore, is_loopback
 from pommai.relay.connection import CLOSE_S, ToyConnection, new_socket
 from pommai.relay.conversation import Conversation
+from pommai.relay.door import RETRY_S, Door, later
 from pommai.relay.metrics import CONTENT_TYPE, Metrics
-from pommai.relay.ports import Store, ToyToken, TurnRecord
+from pommai.relay.ports import Store, TurnRecord
 from pommai.relay.settings import RelaySettings
 from pommai.relay.turn import Pipeline
 from pommai.relay.voice import Send
-
-RETRY_S: Final = 5.0
-"""When a toy may come back after the relay said goodbye, or was full."""
 
 DISMISSED_RETRY_S: Final = 60.0
 """The same after its token was revoked, or shown by another connection: two toys must not chase each other."""
@@ -62,7 +58,7 @@ class RelayServer:
         self._store = store
         self._metrics = metrics
         self._allowances = allowances
-        self._failures = FailureLimiter()
+        self._door = Door(store, metrics)
         self._now = asyncio.get_running_loop().time
         self._connections: dict[str, ToyConnection] = {}
         self._arriving = 0
@@ -137,7 +133,7 @@ class RelayServer:
         """Open a toy's WebSocket, if it may have one; `stop` may be called at any await."""
         if self._stopping:
             raise _stopping()
-        token = await self._token_of(request)
+        token = await self._door.token_of(request)
         if self._stopping:
             raise _stopping()
         socket = new_socket()
@@ -147,7 +143,7 @@ class RelayServer:
         if ready.protocol != SUBPROTOCOL:
             raise web.HTTPBadRequest(text=f"the WebSocket sub-protocol {SUBPROTOCOL} is required\n")
         if len(self._connections.keys() - {token.toy}) + self._arriving >= self._settings.server.max_toys:
-            raise _later("the relay is full")
+            raise later("the relay is full")
         self._arriving += 1
         try:
             await socket.prepare(request)
@@ -186,29 +182,6 @@ class RelayServer:
         leaving = asyncio.create_task(leave, name="dismissed")
         self._dismissed.add(leaving)
         leaving.add_done_callback(self._dismissed.discard)
-
-    async def _token_of(self, request: web.Request) -> ToyToken:
-        """What the request's token is known for. Raises 401 for a wrong one, 429 for too many wrong ones."""
-        address = request.remote or ""
-        shown = bearer(request.headers.get(hdrs.AUTHORIZATION))
-        try:
-            token = None if shown is None else await valid_token(self._store, shown, time.time())
-        except StoreError:
-            _log.exception("tokens cannot be read")
-            raise _later("the relay cannot check tokens now") from None
-        if token is not None:
-            return token
-        self._metrics.denied()
-        wait_s = self._failures.wait_s(address, self._now())
-        if wait_s > 0:
-            raise web.HTTPTooManyRequests(
-                text="too many wrong tokens\n", headers={hdrs.RETRY_AFTER: str(math.ceil(wait_s))}
-            )
-        self._failures.failed(address, self._now())
-        _log.warning("wrong token address=%s", address)
-        raise web.HTTPUnauthorized(
-            text="a device token is required\n", headers={hdrs.WWW_AUTHENTICATE: 'Bearer realm="pommai"'}
-        )
 
     def _begin(self, toy: str) -> Callable[[Send], Conversation]:
         """How to make this toy's conversation, once there is a way to send."""
@@ -276,12 +249,8 @@ def _places(error: BaseException) -> Iterator[str]:
         yield f"{type(error).__name__} at {' '.join(frames)}"
 
 
-def _later(reason: str) -> web.HTTPServiceUnavailable:
-    return web.HTTPServiceUnavailable(text=f"{reason}\n", headers={hdrs.RETRY_AFTER: str(math.ceil(RETRY_S))})
-
-
 def _stopping() -> web.HTTPServiceUnavailable:
-    return _later("the relay is shutting down")
+    return later("the relay is shutting down")
 
 
 async def _unbranded(request: web.Request, response: web.StreamResponse) -> None:

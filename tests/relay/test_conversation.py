@@ -28,7 +28,8 @@ from pommai.protocol import (
     UtteranceStart,
     Welcome,
 )
-from pommai.relay.conversation import MAX_UNSTORED, OVERLONG, Conversation, never_rests
+from pommai.relay.conversation import MAX_UNSTORED, Conversation, never_rests
+from pommai.relay.hearing import OVERLONG
 from pommai.relay.phrases import PhraseKey
 from pommai.relay.ports import Category, Finding, Outcome, TurnRecord
 from pommai.relay.prompt import PREFIX

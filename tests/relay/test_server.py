@@ -36,7 +36,7 @@ from pommai.protocol import (
     decode,
     encode,
 )
-from pommai.relay import app, connection, server
+from pommai.relay import app, connection, door, server
 from pommai.relay.allowance import Allowances
 from pommai.relay.ports import Finding, Layer, Outcome, ToyToken, TurnRecord
 from pommai.relay.providers.scripted import Failure, Pace, ScriptedLLM, ScriptedModerator, ScriptedSTT, ScriptedTTS
@@ -431,7 +431,7 @@ async def test_a_toy_that_is_forgotten_in_mid_turn_leaves_no_trace_of_what_was_s
             await command.forget("teddy")
             await command.close()
             assert await toy.closed() == WSCloseCode.GOING_AWAY
-            assert toy.got[-1] == Goodbye(ErrorCode.SHUTTING_DOWN, server.RETRY_S)
+            assert toy.got[-1] == Goodbye(ErrorCode.SHUTTING_DOWN, door.RETRY_S)
             await other.say(1)
             await other.until(AudioFrame)
         async with relay.toy(token=token) as toy:
@@ -555,7 +555,7 @@ async def test_stopping_lets_a_short_turn_end_and_says_goodbye(tmp_path: Path) -
         await stopping
         assert (await relay.store.turns.get()).outcome is Outcome.ANSWERED
     assert toy.kinds()[-2:] == ["SpeakingEnd", "Goodbye"]
-    assert toy.got[-1] == Goodbye(ErrorCode.SHUTTING_DOWN, server.RETRY_S)
+    assert toy.got[-1] == Goodbye(ErrorCode.SHUTTING_DOWN, door.RETRY_S)
 
 
 async def test_stopping_cuts_a_turn_that_takes_too_long(tmp_path: Path) -> None:
@@ -588,7 +588,7 @@ async def test_a_toy_whose_token_is_being_checked_while_the_relay_stops_is_told_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, checked = asyncio.Event(), asyncio.Event()
-    valid_token = server.valid_token
+    valid_token = door.valid_token
 
     async def slowly(*args: Any) -> ToyToken | None:
         asked.set()
@@ -598,7 +598,7 @@ async def test_a_toy_whose_token_is_being_checked_while_the_relay_stops_is_told_
     monkeypatch.setattr(server, "CLOSE_S", 0.01)  # what aiohttp would wait for
     async with served(tmp_path) as relay:
         token = await relay.token()
-        monkeypatch.setattr(server, "valid_token", slowly)
+        monkeypatch.setattr(door, "valid_token", slowly)
         knocking = asyncio.create_task(relay.refusal(token))
         await asked.wait()
         stopping = asyncio.create_task(relay.stop())
@@ -608,7 +608,7 @@ async def test_a_toy_whose_token_is_being_checked_while_the_relay_stops_is_told_
         refusal = await knocking
         await stopping
     assert refusal.status == 503
-    assert refusal.headers is not None and refusal.headers["Retry-After"] == str(int(server.RETRY_S))
+    assert refusal.headers is not None and refusal.headers["Retry-After"] == str(int(door.RETRY_S))
 
 
 async def test_a_toy_that_gets_in_while_the_relay_stops_is_told_goodbye(
@@ -633,7 +633,7 @@ async def test_a_toy_that_gets_in_while_the_relay_stops_is_told_goodbye(
         let_in.set()
         assert await toy.closed() == WSCloseCode.GOING_AWAY
         await stopping
-    assert toy.got == [Goodbye(ErrorCode.SHUTTING_DOWN, server.RETRY_S)]
+    assert toy.got == [Goodbye(ErrorCode.SHUTTING_DOWN, door.RETRY_S)]
 
 
 async def test_a_stopped_relay_is_gone(tmp_path: Path) -> None:
