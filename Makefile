@@ -78,7 +78,7 @@ $(STAMPS)/venv: | $(STAMPS)/apt-run
 
 $(STAMPS)/package: $(STAMPS)/venv setup.cfg pyproject.toml
 	@echo "installing pommai"
-	@$(PIP) install --editable '.[device,relay]'
+	@$(PIP) install --use-pep517 --editable '.[device,relay]'
 	@touch $@
 
 $(STAMPS)/engines: $(STAMPS)/venv requirements/local.txt
@@ -88,5 +88,5 @@ $(STAMPS)/engines: $(STAMPS)/venv requirements/local.txt
 
 $(STAMPS)/dev: $(STAMPS)/package $(STAMPS)/apt-test
 	@echo "installing the tools for tests and checks"
-	@$(PIP) install --no-warn-conflicts --editable '.[device,relay,dev]'
+	@$(PIP) install --use-pep517 --no-warn-conflicts --editable '.[device,relay,dev]'
 	@touch $@
