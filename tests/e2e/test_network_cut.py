@@ -19,7 +19,7 @@ def test_the_demo_needs_no_network(tmp_path: Path) -> None:
     demo = [sys.executable, "-m", "pommai", "demo", "--json", "--say", "What is a lighthouse?", "--out", str(tmp_path)]
     as_root = [] if os.geteuid() == 0 else ["--map-root-user"]  # a chroot allows no new user namespace
     result = subprocess.run(
-        ["unshare", "--net", "--map-root-user", "sh", "-c", CUT, "sh", *demo],
+        ["unshare", "--net", *as_root, "sh", "-c", CUT, "sh", *demo],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
