@@ -35,7 +35,7 @@ check: engines dev  ## format, lint, types and import rules
 
 bench: engines dev  ## measure engines, guardian and ten turns of the demo
 	@$(BIN)/python bench/engines.py
-	@$(BIN)/python bench/guardian.py quoted holdout
+	@$(BIN)/python bench/guardian.py quoted attack holdout
 	@$(BIN)/pommai demo --turns 10 --json | tail -n 1
 
 format: dev  ## format the code and sort its imports

@@ -95,11 +95,6 @@ def resample(pcm: bytes, from_hz: int, to_hz: int) -> bytes:
     return resampled
 
 
-def read_wav(path: Path) -> bytes:
-    """All of the WAV file at `path`, as `read_recording` reads it."""
-    return read_recording(path).pcm
-
-
 @dataclass(frozen=True, slots=True)
 class Recording:
     """What was read of a WAV file, as mono PCM in the `SPEECH` format, and the seconds that the whole file lasts."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pommai.audio import SPEECH, read_wav, write_wav
+from pommai.audio import SPEECH, read_recording, write_wav
 from pommai.relay.providers.local_tts import LocalTTS
 from tests.cli.running import run
 from tests.e2e.conftest import child_says
@@ -48,7 +48,7 @@ def test_json_is_a_line_a_turn_and_a_summary_and_nothing_else(tmp_path: Path) ->
         assert turn["compression"] >= 10
         assert {v["layer"] for v in turn["verdicts"]} == {"input", "output"}
         assert all(v["action"] == "pass" for v in turn["verdicts"])
-        reply = read_wav(Path(turn["wav"]))
+        reply = read_recording(Path(turn["wav"])).pcm
         assert SPEECH.ms(len(reply)) / 1000 == pytest.approx(turn["reply_s"], abs=0.01)
     assert list(summary) == SUMMARY
     assert summary["p50"] > 0

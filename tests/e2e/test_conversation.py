@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pommai.audio import SPEECH, level_dbfs, read_wav, write_wav
+from pommai.audio import SPEECH, level_dbfs, read_recording, write_wav
 from pommai.codec import Framer, OpusEncoder
 from pommai.device.machine import Speaking
 from pommai.device.ports import FirstAudio, Note, StateChanged
@@ -39,7 +39,7 @@ async def test_a_spoken_question_is_heard_judged_and_answered_in_speech(
     question = tmp_path / "question.wav"
     write_wav(question, await child_says(pipeline.tts, "How many legs does a spider have?"))
     async with VirtualToy(relay.device) as toy:
-        turn = await toy.say(read_wav(question))
+        turn = await toy.say(read_recording(question).pcm)
     record = await relay.store.finished(turn.turn)
 
     assert {"many", "legs", "spider"} <= set(words(turn.heard or ""))

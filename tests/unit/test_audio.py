@@ -22,7 +22,6 @@ from pommai.audio import (
     level_dbfs,
     quieter,
     read_recording,
-    read_wav,
     resample,
     wav_bytes,
     write_wav,
@@ -83,7 +82,7 @@ def test_no_volume_is_silence_and_full_volume_changes_nothing() -> None:
 def test_a_wav_file_survives_being_written_and_read(tmp_path: Path) -> None:
     pcm = os.urandom(4_800)
     write_wav(tmp_path / "a.wav", pcm)
-    assert read_wav(tmp_path / "a.wav") == pcm
+    assert read_recording(tmp_path / "a.wav").pcm == pcm
 
 
 def test_resampling_keeps_a_tone_and_its_length() -> None:
@@ -115,14 +114,14 @@ def widened(pcm16: bytes, width: int) -> bytes:
 def test_every_pcm_width_is_read(tmp_path: Path, width: int, least_db: float) -> None:
     tone = sine(440, 0.2)
     (tmp_path / "a.wav").write_bytes(wav(widened(tone, width), channels=1, width=width, rate_hz=24_000))
-    assert snr_db(tone, read_wav(tmp_path / "a.wav")) > least_db
+    assert snr_db(tone, read_recording(tmp_path / "a.wav").pcm) > least_db
 
 
 def test_48_khz_stereo_is_averaged_and_resampled(tmp_path: Path) -> None:
     left = array.array("h", sine(440, 0.5, rate_hz=48_000))
     stereo = array.array("h", (sample for value in left for sample in (value, 0))).tobytes()
     (tmp_path / "a.wav").write_bytes(wav(stereo, channels=2, width=2, rate_hz=48_000))
-    pcm = read_wav(tmp_path / "a.wav")
+    pcm = read_recording(tmp_path / "a.wav").pcm
     assert SPEECH.ms(len(pcm)) == pytest.approx(500, abs=1)
     assert snr_db(sine(440, 0.5, peak=0.25)[4_800:-4_800], pcm[4_800:-4_800]) > 35
 
@@ -142,7 +141,7 @@ def test_a_file_that_is_no_recording_is_refused_by_name(tmp_path: Path, content:
     path = tmp_path / "x.wav"
     path.write_bytes(content)
     with pytest.raises(AudioError, match=r"x\.wav") as raised:
-        read_wav(path)
+        read_recording(path)
     assert told in str(raised.value)
 
 
@@ -161,7 +160,7 @@ def test_what_is_no_file_is_refused_by_name_and_at_once(tmp_path: Path) -> None:
         (Path("a\0b"), r"'a\\x00b' cannot be the name of a file"),
     ]:
         with pytest.raises(AudioError, match=told):
-            read_wav(path)
+            read_recording(path)
 
 
 PCM_GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
@@ -197,7 +196,7 @@ def extensible(sub_format: int) -> bytes:
 )
 def test_every_way_to_write_pcm_is_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.wav").write_bytes(content)
-    assert read_wav(tmp_path / "a.wav") == sine(440, 0.1)
+    assert read_recording(tmp_path / "a.wav").pcm == sine(440, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +219,7 @@ def test_every_way_to_write_pcm_is_read(tmp_path: Path, content: bytes) -> None:
 def test_what_is_no_pcm_is_refused_with_the_reason(tmp_path: Path, content: bytes, told: str) -> None:
     (tmp_path / "x.wav").write_bytes(content)
     with pytest.raises(AudioError, match=r"x\.wav") as raised:
-        read_wav(tmp_path / "x.wav")
+        read_recording(tmp_path / "x.wav")
     assert told in str(raised.value) and "()" not in str(raised.value)
 
 
