@@ -1,10 +1,13 @@
-"""The toy's settings: `[relay]` and `[toy]` of the device's TOML files, and `POMMAI_*` in the environment."""
+"""The toy's settings: the sections of the device's TOML files, and `POMMAI_*` in the environment."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from pommai.config import Secret, setting
+
+MAX_PIN = 27
+"""The highest BCM number on the 40-pin header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,75 @@ class Timing:
     debounce_ms: int = setting(50, minimum=0, maximum=200, help="edges this soon after the first are bounces")
     hold_ms: int = setting(300, minimum=100, maximum=1000, help="a press shorter than this is a tap")
     tap_window_ms: int = setting(400, minimum=100, maximum=1000, help="taps closer than this count together")
+    help_ms: int = setting(4000, minimum=2000, maximum=20_000, help="offline, a hold this long calls for help")
+    restart_ms: int = setting(10_000, minimum=5000, maximum=60_000, help="a silent hold this long restarts the toy")
     prebuffer_ms: int = setting(120, minimum=0, maximum=1000, help="reply audio gathered before it is played")
+
+
+@dataclass(frozen=True, slots=True)
+class ButtonSettings:
+    """What the child presses."""
+
+    kind: str = setting("gpio", choices=("gpio", "virtual"), help="gpio, or virtual: pressed by `pommai device press`")
+    pin: int = setting(17, minimum=0, maximum=MAX_PIN, help="BCM number of the button's pin")
+    pull: str = setting("up", choices=("up", "down", "off"), help="resistor of the pin: up, down or off")
+    active_low: bool = setting(True, help="whether a pressed button connects the pin to ground")
+
+
+@dataclass(frozen=True, slots=True)
+class LightSettings:
+    """The RGB LED."""
+
+    kind: str = setting("gpio", choices=("gpio", "none"), help="gpio, or none for a toy without lights")
+    red_pin: int = setting(27, minimum=0, maximum=MAX_PIN, help="BCM number of the red channel")
+    green_pin: int = setting(22, minimum=0, maximum=MAX_PIN, help="BCM number of the green channel")
+    blue_pin: int = setting(23, minimum=0, maximum=MAX_PIN, help="BCM number of the blue channel")
+    common: str = setting("cathode", choices=("cathode", "anode"), help="the leg that the colours share")
+    pwm_hz: int = setting(200, minimum=0, maximum=2000, help="pulse-width frequency; 0 switches fully on and off")
+    brightness: float = setting(1.0, minimum=0.1, maximum=1.0, help="dims every pattern alike")
+
+
+@dataclass(frozen=True, slots=True)
+class SoundSettings:
+    """Microphone and speaker."""
+
+    kind: str = setting("card", choices=("card", "virtual"), help="card, or virtual: a silent room without hardware")
+    card: str = setting("", help="a part of the sound card's name; empty takes the default one")
+    volume: float = setting(0.7, minimum=0.0, maximum=1.0, help="volume of a new toy; later ones are remembered")
+    earcons: bool = setting(True, help="short sounds for the start and end of listening, and for errors")
+
+
+@dataclass(frozen=True, slots=True)
+class BatterySettings:
+    """The battery, if there is one."""
+
+    path: str = setting("", help="its folder, such as /sys/class/power_supply/BAT0; empty for none")
+    low_percent: int = setting(15, minimum=1, maximum=90, help="below this the toy says that it is hungry for power")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSettings:
+    """What the toy keeps for itself."""
+
+    path: str = setting("/var/lib/pommai/toy.db", help="SQLite file; made with mode 0600")
+    max_events: int = setting(10_000, minimum=100, maximum=1_000_000, help="events kept at most, sent or not")
+    max_event_kb: int = setting(4_096, minimum=64, maximum=1_048_576, help="room for events, in kB")
+    keep_sent_days: int = setting(30, minimum=1, maximum=365, help="days to keep events that the relay has")
+    keep_unsent_days: int = setting(7, minimum=1, maximum=365, help="days to keep events that it does not have")
+
+
+@dataclass(frozen=True, slots=True)
+class ControlSettings:
+    """How `pommai device` reaches the daemon."""
+
+    socket: str = setting("/run/pommai/control.sock", help="Unix socket, for root and the group pommai")
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySettings:
+    """Figures about the toy's health; never words or sound."""
+
+    enabled: bool = setting(False, help="send latency, memory, bandwidth, errors and availability to the relay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +104,10 @@ class DeviceSettings:
 
     relay: RelayLink = field(default_factory=RelayLink)
     timing: Timing = field(default_factory=Timing)
+    button: ButtonSettings = field(default_factory=ButtonSettings)
+    lights: LightSettings = field(default_factory=LightSettings)
+    sound: SoundSettings = field(default_factory=SoundSettings)
+    battery: BatterySettings = field(default_factory=BatterySettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
+    control: ControlSettings = field(default_factory=ControlSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
