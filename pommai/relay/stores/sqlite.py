@@ -22,7 +22,8 @@ from typing import Final, Self, TypeVar
 from pommai.errors import StoreError
 from pommai.relay.ports import ToyToken, TurnRecord
 from pommai.relay.settings import StoreSettings
-from pommai.relay.stores.database import open_database, store_error
+from pommai.relay.stores.database import open_database
+from pommai.sqlite import store_error
 
 T = TypeVar("T")
 
