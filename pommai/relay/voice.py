@@ -40,12 +40,14 @@ class Route(StrEnum):
 
     REPLY = "reply"
     FIXED = "fixed"
+    PHRASE = "phrase"
 
 
 ROUTES: Final[Mapping[Route, frozenset[str]]] = MappingProxyType(
     {
         Route.REPLY: frozenset({"pommai.relay.turn:_Turn._compose"}),
         Route.FIXED: frozenset({"pommai.relay.turn:_Turn._turn_aside", "pommai.relay.turn:_Turn.say_fixed"}),
+        Route.PHRASE: frozenset({"pommai.relay.phrase_audio:SpokenPhrases._speak"}),
     }
 )
 """Who puts words on which route, as `module:function`. Audio that leaves on any other is a failing test."""

@@ -1,0 +1,170 @@
+"""One toy's connection, everything that is not about a turn: events, commands and phrases.
+
+Rule one: an event is acknowledged when it is stored for good, and not before; the store takes each id once. So nothing
+is lost and nothing counts twice, wherever the relay or the connection breaks.
+Rule two: a command is sent once a connection, and again at each welcome until the toy has answered it.
+
+Nothing here belongs to a turn, and no failure here ends one: what the store cannot do now, the toy asks for again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Final, Protocol, assert_never
+
+from pommai.errors import RemoteProtocolError, StoreError
+from pommai.protocol import (
+    MAX_CHUNKS,
+    MAX_PACKET_BYTES,
+    Command,
+    CommandDone,
+    Error,
+    ErrorCode,
+    EventBatch,
+    EventRecord,
+    EventsStored,
+    PhraseChunk,
+    PhraseEnd,
+    PhrasesWanted,
+    PhraseWanted,
+    ToToy,
+)
+from pommai.relay.phrase_audio import SpokenPhrases
+from pommai.wire import TOKEN
+
+_log = logging.getLogger(__name__)
+
+Send = Callable[[ToToy | PhraseChunk], Awaitable[None]]
+"""Puts one message on the wire. Raises ConnectionError when the toy is gone, and nothing else."""
+
+Answerable = EventBatch | CommandDone | PhrasesWanted | PhraseWanted
+"""What a toy sends that is not about a turn (`link.ASIDE`)."""
+
+
+class UpkeepStore(Protocol):
+    """Keeps what toys report and what they are told to do. Every method that fails raises StoreError, nothing else."""
+
+    async def store_events(self, toy: str, events: Sequence[EventRecord], now_s: float) -> Collection[str]:
+        """Store, for good, those whose id is not stored yet; the ids that were not known before.
+
+        What happened before the toy was forgotten is not stored, and its id never becomes known.
+        """
+
+    async def pending_commands(self, toy: str) -> list[Command]:
+        """What the toy has not answered yet, oldest first; of very many, the oldest."""
+
+    async def command_done(self, toy: str, id: str, code: ErrorCode | None, now_s: float) -> None:
+        """The toy has answered a command; an answer to one that is not pending changes nothing."""
+
+
+class Upkeep:
+    """Made for each connection. Its methods may be called while another one is still at work."""
+
+    def __init__(
+        self,
+        toy: str,
+        store: UpkeepStore,
+        phrases: SpokenPhrases | None,
+        send: Send,
+        *,
+        unix_time: Callable[[], float] = time.time,
+    ) -> None:
+        """`phrases`: shared by all toys; None if the relay speaks none."""
+        self._toy = toy
+        self._store = store
+        self._phrases = phrases
+        self._send = send
+        self._unix_time = unix_time
+        self._sent: set[str] = set()
+
+    @property
+    def revision(self) -> str | None:
+        """What `Welcome.phrases` says: None as long as there are no phrases to have."""
+        return None if self._phrases is None else self._phrases.revision
+
+    async def welcomed(self) -> None:
+        """The toy was welcomed: send what it has not done yet, oldest first. Raises ConnectionError.
+
+        If the store cannot say, the next `look_again` will.
+        """
+        try:
+            await self.look_again()
+        except StoreError:
+            _log.exception("commands not read toy=%s", self._toy)
+
+    async def look_again(self) -> None:
+        """Send commands that were queued meanwhile, by whatever process. Raises StoreError and ConnectionError."""
+        for command in await self._store.pending_commands(self._toy):
+            if command.id not in self._sent:
+                self._sent.add(command.id)
+                await self._send(command)
+                _log.info("command sent toy=%s action=%s id=%s", self._toy, command.action, command.id)
+
+    async def receive(self, message: Answerable) -> None:
+        """Act on one message of the toy; it may have to wait for the disk, so nothing of a turn should wait for it.
+
+        Raises RemoteProtocolError for what the relay cannot take from any toy, ConnectionError if this one is gone.
+        """
+        match message:
+            case EventBatch(events):
+                await self._keep(events)
+            case CommandDone(id, code):
+                await self._done(id, code)
+            case PhrasesWanted(first):
+                await self._list_phrases(first)
+            case PhraseWanted():
+                await self._send_phrase(message)
+            case _ as never:
+                assert_never(never)
+
+    async def _keep(self, events: Sequence[EventRecord]) -> None:
+        """Store a batch, then acknowledge all of it: also what the store knew already, for its answer was lost."""
+        if not all(TOKEN.fullmatch(event.id) and TOKEN.fullmatch(event.kind) for event in events):
+            raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "an event whose id or kind is no token")
+        try:
+            new = await self._store.store_events(self._toy, events, self._unix_time())
+        except StoreError:
+            _log.exception("events not stored toy=%s", self._toy)
+            await self._send(Error(ErrorCode.UNAVAILABLE, retryable=True))
+            return
+        for event in events:
+            if event.urgent and event.id in new:
+                _log.warning("urgent event toy=%s kind=%s id=%s", self._toy, event.kind, event.id)
+        await self._send(EventsStored(tuple(event.id for event in events)))
+
+    async def _done(self, id: str, code: ErrorCode | None) -> None:
+        if not TOKEN.fullmatch(id):
+            raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "a command's id that is no token")
+        try:
+            await self._store.command_done(self._toy, id, code, self._unix_time())
+        except StoreError:  # it is sent again at the next welcome, and the toy answers again
+            _log.exception("answer not stored toy=%s id=%s", self._toy, id)
+            return
+        _log.info("command done toy=%s id=%s code=%s", self._toy, id, code or "none")
+
+    async def _list_phrases(self, first: int) -> None:
+        manifest = None if self._phrases is None else self._phrases.manifest(first)
+        await self._send(manifest or Error(ErrorCode.UNAVAILABLE, retryable=True))
+
+    async def _send_phrase(self, wanted: PhraseWanted) -> None:
+        """Up to `MAX_CHUNKS` pieces, so that a turn on the same wire waits for no more than those."""
+        sound = await self._sound(wanted)
+        for sequence in range(-(-len(sound or b"") // MAX_PACKET_BYTES)):
+            piece = (sound or b"")[sequence * MAX_PACKET_BYTES :][:MAX_PACKET_BYTES]
+            await self._send(PhraseChunk(wanted.request, sequence, piece))
+        await self._send(PhraseEnd(wanted.request, ErrorCode.UNAVAILABLE if sound is None else None))
+
+    async def _sound(self, wanted: PhraseWanted) -> bytes | None:
+        """What is to be sent now; None for a phrase that is not, or no longer, there as the toy knows it."""
+        if self._phrases is None:
+            return None
+        try:
+            return await self._phrases.sound(wanted.id, wanted.sha256, wanted.offset, _MOST_BYTES)
+        except StoreError:
+            _log.exception("phrase not read toy=%s", self._toy)
+            return None
+
+
+_MOST_BYTES: Final = MAX_CHUNKS * MAX_PACKET_BYTES
