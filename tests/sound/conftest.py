@@ -1,0 +1,5 @@
+"""Every test here has a PulseAudio of its own."""
+
+from tests.pulse import pulse
+
+__all__ = ["pulse"]
