@@ -1,0 +1,76 @@
+"""The daemon's log: to the journal with fields of its own, or plainly to stderr; what repeats is held back.
+
+Every line is a static text with `turn= ms= code=` and the like, and never a child's words. In the journal these become
+fields: `journalctl -u pommai POMMAI_TURN=12`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from pommai.device import supervisor
+
+PER_MINUTE: Final = 12
+"""How often one and the same INFO may be logged in a minute: an SD card wears out, and nobody reads more."""
+
+_MINUTE_S: Final = 60.0
+_FIELD: Final = re.compile(r"\b([a-z][a-z_]{0,30})=([^\s,;]{1,64})")
+
+
+class HoldBack(logging.Filter):
+    """Lets no INFO (or less) through more than `PER_MINUTE` times; the next one says how many it stands for.
+
+    Warnings and errors always pass. Two lines are the same if the same statement logs them.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._passed: dict[tuple[str, int], deque[float]] = {}
+        self._held_back: dict[tuple[str, int], int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See logging."""
+        if record.levelno > logging.INFO:
+            return True
+        statement, now_s = (record.pathname, record.lineno), self._clock()
+        passed = self._passed.setdefault(statement, deque(maxlen=PER_MINUTE))
+        if len(passed) == PER_MINUTE and now_s - passed[0] < _MINUTE_S:
+            self._held_back[statement] = self._held_back.get(statement, 0) + 1
+            return False
+        passed.append(now_s)
+        if more := self._held_back.pop(statement, 0):
+            record.msg = f"{record.msg} (and {more} more like this)"
+        return True
+
+
+class Fields(logging.Filter):
+    """Gives each `name=value` of a line to the journal as a field of its own: `POMMAI_NAME=value`."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See logging."""
+        for name, value in _FIELD.findall(record.getMessage()):
+            record.__dict__.setdefault(f"POMMAI_{name.upper()}", value)
+        return True
+
+
+def start_logging(environ: Mapping[str, str], stderr: int = 2) -> None:
+    """Log everything that pommai says, and the warnings of libraries, to where `stderr` (a file descriptor) leads."""
+    handler = supervisor.journal(environ, stderr)
+    if handler is not None:
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.addFilter(Fields())
+    else:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(HoldBack())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("pommai").setLevel(logging.INFO)
+    logging.raiseExceptions = False  # a full disk behind stderr must not fill the log with itself
