@@ -182,7 +182,9 @@ async def test_a_turn_that_began_before_its_toy_was_forgotten_is_not_stored(path
         assert await store.forgotten(toys | {"teddy": after_s}) == set()
     async with opened(path) as store:
         assert await store.forgotten(toys) == {"teddy"}, "it is known after a restart"
-        await store.sweep(time.time() + 2 * DAY_S)
+        await store.sweep(time.time() + 365 * DAY_S)
+        assert await store.forgotten(toys) == {"teddy"}, "as long as a toy may keep what it could not send"
+        await store.sweep(time.time() + 367 * DAY_S)
         assert await store.forgotten(toys) == set(), "and for no longer than it matters"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,29 @@ def open_database(path: Path) -> sqlite3.Connection:
     Raises StoreError, with the path and what is wrong.
     """
     return sqlite.open_database(path, sqlite.Schema(APPLICATION_ID, MIGRATIONS), PRAGMAS, busy_s=BUSY_S)
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing of what is executed in the block; it is committed when the block ends well."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+@contextmanager
+def durably(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction that no power cut undoes, once the block has ended well."""
+    connection.execute("PRAGMA synchronous = FULL")
+    try:
+        with transaction(connection):
+            yield
+    finally:
+        connection.execute("PRAGMA synchronous = NORMAL")
 
 
 # --- migrations: never change one that was released; append the next --------------------------------------------------
@@ -78,5 +102,43 @@ def _forgotten(database: Database) -> None:
     database.table("forgotten").create({"digest": bytes, "at_s": float}, pk="digest", not_null={"at_s"})
 
 
-MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (_turns_and_tokens, _forgotten)
+def _upkeep(database: Database) -> None:
+    """3: what toys report, what they are told to do, and phrases as sound; none of it is words."""
+    database.table("events").create(
+        {
+            "toy": str,
+            "id": str,
+            "kind": str,
+            "at_s": float,
+            "urgent": int,
+            "data": str,
+            "received_at_s": float,
+        },
+        pk=("toy", "id"),
+        not_null={"kind", "at_s", "urgent", "data", "received_at_s"},
+    )
+    database.table("events").create_index(["received_at_s"])
+    database.table("commands").create(
+        {
+            "id": str,
+            "toy": str,
+            "action": str,
+            "value": float,
+            "phrase": str,
+            "created_at_s": float,
+            "done_at_s": float,
+            "code": str,
+        },
+        pk="id",
+        not_null={"toy", "action", "created_at_s"},
+    )
+    database.table("commands").create_index(["toy", "done_at_s"])
+    database.table("phrases").create(
+        {"text_sha": str, "voice": str, "sha256": str, "audio": bytes},
+        pk=("text_sha", "voice"),
+        not_null={"sha256", "audio"},
+    )
+
+
+MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (_turns_and_tokens, _forgotten, _upkeep)
 """Step n brings a file from version n to n + 1; `PRAGMA user_version` counts the steps that were done."""

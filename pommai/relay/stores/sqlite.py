@@ -1,4 +1,4 @@
-"""Turns and device tokens in one SQLite file: the default store, for a relay that stands alone.
+"""Turns, device tokens and the toys' upkeep in one SQLite file: the default store, for a relay that stands alone.
 
 Every statement runs in one worker thread, which owns the connection; the event loop never waits for the disk.
 A turn's words are written only while `keep_words_days` is above 0. What is removed is gone from the file's bytes:
@@ -7,27 +7,25 @@ A turn's words are written only while `keep_words_days` is above 0. What is remo
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import json
 import math
-import sqlite3
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Final
 
 from pommai.errors import StoreError
 from pommai.relay.ports import ToyToken, TurnRecord
-from pommai.relay.settings import StoreSettings
-from pommai.relay.stores.database import open_database
-from pommai.sqlite import store_error
-
-T = TypeVar("T")
+from pommai.relay.stores.database import transaction
+from pommai.relay.stores.upkeep_rows import UpkeepRows, toy_digest
 
 DAY_S: Final = 86_400.0
+
+FORGOTTEN_DAYS: Final = 366
+"""How long a toy is known to be forgotten: longer than any toy keeps what it could not send."""
+
+PENDING_DAYS: Final = 30
+"""How long a command waits, at the least, for a toy that does not come."""
 
 _INSERT = """
     INSERT INTO turns (toy, started_at_ms, turn, outcome, source, error, tokens, uplink_packets,
@@ -40,27 +38,8 @@ _FORGET_WORDS = "UPDATE turns SET heard = NULL, said = NULL WHERE started_at_ms 
 _TOKEN_COLUMNS = "token_id, toy, created_at_s, last_used_at_s, revoked_at_s"
 
 
-class SqliteStore:
-    """The Store port, and the relay's device tokens (`auth.TokenStore`), in the file of the settings."""
-
-    def __init__(self, settings: StoreSettings, connection: sqlite3.Connection, worker: ThreadPoolExecutor) -> None:
-        """Use `open`; `connection` belongs to the one thread of `worker`."""
-        self._settings = settings
-        self._path = Path(settings.path)
-        self._connection = connection
-        self._worker = worker
-        self._closed = False
-
-    @classmethod
-    async def open(cls, settings: StoreSettings) -> Self:
-        """Open the file, make or migrate it where needed. Raises StoreError with the path and what is wrong."""
-        worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pommai-store")
-        try:
-            opening = asyncio.get_running_loop().run_in_executor(worker, open_database, Path(settings.path))
-            return cls(settings, await opening, worker)
-        except BaseException:
-            worker.shutdown(wait=True)
-            raise
+class SqliteStore(UpkeepRows):
+    """All that the relay keeps (`server.RelayStore`), in the file of the settings."""
 
     async def record(self, turn: TurnRecord) -> None:
         """Store a finished turn; the same toy, start and turn number twice is stored once.
@@ -69,7 +48,7 @@ class SqliteStore:
         """
         row = (
             *_row(turn, with_words=self._settings.keep_words_days > 0),
-            _digest(turn.toy),
+            toy_digest(turn.toy),
             turn.started_at_s,
         )
         await self._run(lambda: self._connection.execute(_INSERT, row).rowcount)
@@ -79,24 +58,21 @@ class SqliteStore:
         return await self._run(lambda: self._forget(toy, time.time()))
 
     async def forgotten(self, since_s: Mapping[str, float]) -> set[str]:
-        """Which of these toys were forgotten at the Unix time given for each, or later, in the last day."""
+        """Which of these toys were forgotten at the Unix time given for each, or later."""
         sql = "SELECT digest, at_s FROM forgotten"
         at_s = dict(await self._run(lambda: self._connection.execute(sql).fetchall()))
-        return {toy for toy, begin_s in since_s.items() if at_s.get(_digest(toy), -math.inf) >= begin_s}
+        return {toy for toy, begin_s in since_s.items() if at_s.get(toy_digest(toy), -math.inf) >= begin_s}
 
     async def sweep(self, now_s: float) -> int:
         """Remove words and rows that are older than the settings allow; the number of rows changed or removed."""
         return await self._run(lambda: self._sweep(now_s))
 
-    async def close(self) -> None:
-        """Write what is pending, release the file and end the thread. Closing twice is allowed."""
-        if self._closed:
-            return
-        self._closed = True
-        try:
-            await self._run(self._connection.close)
-        finally:
-            self._worker.shutdown(wait=True)
+    async def talked_since(self, since_s: float) -> dict[str, int]:
+        """How many packets, the child's and the toy's, were in the turns of each toy since a Unix time."""
+        sql = """
+            SELECT toy, sum(uplink_packets + downlink_packets) FROM turns WHERE started_at_ms >= ? GROUP BY toy
+        """
+        return dict(await self._run(lambda: self._connection.execute(sql, (since_s * 1000,)).fetchall()))
 
     # --- tokens -------------------------------------------------------------------------------------------------------
 
@@ -130,41 +106,23 @@ class SqliteStore:
 
     # --- in the worker thread -----------------------------------------------------------------------------------------
 
-    async def _run(self, call: Callable[[], T]) -> T:
-        """The result of `call`, made in the worker thread. Raises StoreError for whatever SQLite reports."""
-        try:
-            running = asyncio.get_running_loop().run_in_executor(self._worker, call)
-        except RuntimeError as error:  # "cannot schedule new futures after shutdown"
-            raise StoreError(f"{self._path} is closed") from error
-        try:
-            return await running
-        except sqlite3.Error as error:
-            raise store_error(self._path, error) from error
-
     def _forget(self, toy: str, now_s: float) -> int:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        with transaction(self._connection):
             removed = self._connection.execute("DELETE FROM turns WHERE toy = ?", (toy,)).rowcount
-            self._connection.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)", (_digest(toy), now_s))
-            self._connection.execute("COMMIT")
-        finally:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            self._forget_upkeep(toy)
+            self._connection.execute("INSERT OR REPLACE INTO forgotten VALUES (?, ?)", (toy_digest(toy), now_s))
         self._scrub()
         return removed
 
     def _sweep(self, now_s: float) -> int:
         words_until_ms = int((now_s - self._settings.keep_words_days * DAY_S) * 1000)
-        turns_until_ms = int((now_s - self._settings.keep_turns_days * DAY_S) * 1000)
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        until_s = now_s - self._settings.keep_turns_days * DAY_S
+        turns = "DELETE FROM turns WHERE started_at_ms <= ?"
+        with transaction(self._connection):
             silenced = self._connection.execute(_FORGET_WORDS, (words_until_ms,)).rowcount
-            removed = self._connection.execute("DELETE FROM turns WHERE started_at_ms <= ?", (turns_until_ms,)).rowcount
-            self._connection.execute("DELETE FROM forgotten WHERE at_s <= ?", (now_s - DAY_S,))  # no turn is so long
-            self._connection.execute("COMMIT")
-        finally:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            removed = self._connection.execute(turns, (int(until_s * 1000),)).rowcount
+            removed += self._sweep_upkeep(until_s, min(until_s, now_s - PENDING_DAYS * DAY_S))
+            self._connection.execute("DELETE FROM forgotten WHERE at_s <= ?", (now_s - FORGOTTEN_DAYS * DAY_S,))
         if silenced or removed:
             self._scrub()
         return silenced + removed
@@ -175,11 +133,6 @@ class SqliteStore:
         (busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             raise StoreError(f"{self._path} is in use: the turns are removed, but not yet their bytes; try again")
-
-
-def _digest(toy: str) -> bytes:
-    """What stands for a toy that was forgotten: its name would be a trace of it."""
-    return hashlib.sha256(toy.encode()).digest()
 
 
 def _row(turn: TurnRecord, *, with_words: bool) -> tuple[object, ...]:

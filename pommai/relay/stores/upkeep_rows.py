@@ -1,0 +1,190 @@
+"""What is not about turns: events that toys report, commands that wait for them, and the sound of phrases.
+
+Events and commands are on the disk before anybody is told so (`durably`): a toy lets go of an event that is
+acknowledged, and a parent of a command that is queued.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pommai.protocol import Command, ErrorCode, EventRecord
+from pommai.relay.stores.database import durably
+from pommai.relay.stores.worker import StoreFile
+
+MAX_EVENTS: Final = 50_000
+"""The most events of one toy; the oldest go first, and urgent ones last."""
+
+EVENTS_SLACK: Final = 1_000
+"""How many more there may be before they are counted out: not with every batch."""
+
+MAX_PENDING: Final = 100
+"""The most commands that a toy is sent at once; the others follow when it comes again."""
+
+_INSERT_EVENT = """
+    INSERT INTO events (toy, id, kind, at_s, urgent, data, received_at_s)
+    SELECT ?, ?, ?, ?, ?, ?, ?
+    WHERE NOT EXISTS (SELECT 1 FROM forgotten WHERE digest = ? AND at_s >= ?)
+    ON CONFLICT (toy, id) DO NOTHING
+"""
+_TRIM_EVENTS = """
+    DELETE FROM events WHERE rowid IN
+        (SELECT rowid FROM events WHERE toy = ? ORDER BY urgent DESC, received_at_s DESC, rowid DESC LIMIT -1 OFFSET ?)
+"""
+_LAST_EVENTS = """
+    SELECT id, kind, at_s, urgent, data, received_at_s FROM events
+    WHERE toy = ? ORDER BY received_at_s DESC, rowid DESC LIMIT ?
+"""
+_COMMAND_COLUMNS = "id, action, value, phrase, created_at_s, done_at_s, code"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event, and when (Unix seconds) it came to the relay."""
+
+    event: EventRecord
+    received_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCommand:
+    """A command and what became of it. `done_at_s`: None while it waits. `code`: why it was refused, if it was."""
+
+    command: Command
+    created_at_s: float
+    done_at_s: float | None
+    code: str | None
+
+
+class UpkeepRows(StoreFile):
+    """The `UpkeepStore` and the `PhraseStore`, and what the command line asks of them."""
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    async def store_events(self, toy: str, events: Sequence[EventRecord], now_s: float) -> set[str]:
+        """Store, for good, those whose id is not stored yet; the ids that were not known before.
+
+        What happened before the toy was forgotten is not stored, and its id never becomes known.
+        """
+        return await self._run(lambda: self._store_events(toy, events, now_s))
+
+    async def list_events(self, toy: str, last: int) -> list[StoredEvent]:
+        """The `last` events that came from a toy, in the order in which they happened."""
+        rows = await self._run(lambda: self._connection.execute(_LAST_EVENTS, (toy, last)).fetchall())
+        events = [
+            StoredEvent(EventRecord(id, kind, at_s, bool(urgent), json.loads(data)), received_at_s)
+            for id, kind, at_s, urgent, data, received_at_s in reversed(rows)
+        ]
+        return sorted(events, key=lambda stored: stored.event.at_s)
+
+    def _store_events(self, toy: str, events: Sequence[EventRecord], now_s: float) -> set[str]:
+        digest = toy_digest(toy)
+        with durably(self._connection):
+            marks = ", ".join("?" * len(events))
+            sql = f"SELECT id FROM events WHERE toy = ? AND id IN ({marks})"
+            known = {id for (id,) in self._connection.execute(sql, (toy, *(event.id for event in events)))}
+            for event in events:
+                row = (toy, event.id, event.kind, event.at_s, event.urgent, json.dumps(dict(event.data)), now_s)
+                self._connection.execute(_INSERT_EVENT, (*row, digest, event.at_s))
+            counting = "SELECT count(*) FROM events WHERE toy = ?"
+            (n_events,) = self._connection.execute(counting, (toy,)).fetchone()
+            if n_events > MAX_EVENTS + EVENTS_SLACK:
+                self._connection.execute(_TRIM_EVENTS, (toy, MAX_EVENTS))
+        return {event.id for event in events} - known
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    async def queue_command(
+        self, toy: str, action: str, *, value: float | None = None, phrase: str | None = None, now_s: float
+    ) -> str:
+        """Have a toy do something as soon as it can be told; the command's id."""
+        id = uuid.uuid4().hex
+        sql = "INSERT INTO commands (id, toy, action, value, phrase, created_at_s) VALUES (?, ?, ?, ?, ?, ?)"
+        await self._run(lambda: self._write(sql, id, toy, action, value, phrase, now_s))
+        return id
+
+    async def pending_commands(self, toy: str) -> list[Command]:
+        """What the toy has not answered yet, oldest first; of very many, the oldest."""
+        sql = """
+            SELECT id, action, value, phrase FROM commands
+            WHERE toy = ? AND done_at_s IS NULL ORDER BY created_at_s, rowid LIMIT ?
+        """
+        rows = await self._run(lambda: self._connection.execute(sql, (toy, MAX_PENDING)).fetchall())
+        return [Command(*row) for row in rows]
+
+    async def command_done(self, toy: str, id: str, code: ErrorCode | None, now_s: float) -> None:
+        """The toy has answered a command; an answer to one that is not pending changes nothing."""
+        sql = "UPDATE commands SET done_at_s = ?, code = ? WHERE toy = ? AND id = ? AND done_at_s IS NULL"
+        await self._run(lambda: self._write(sql, now_s, code, toy, id))
+
+    async def list_commands(self, toy: str, last: int) -> list[StoredCommand]:
+        """The `last` commands for a toy, oldest first."""
+        sql = f"SELECT {_COMMAND_COLUMNS} FROM commands WHERE toy = ? ORDER BY created_at_s DESC, rowid DESC LIMIT ?"
+        rows = await self._run(lambda: self._connection.execute(sql, (toy, last)).fetchall())
+        return [_command(row) for row in reversed(rows)]
+
+    async def find_command(self, id: str) -> StoredCommand | None:
+        """One command, and what became of it; None if there is none, or none any more."""
+        sql = f"SELECT {_COMMAND_COLUMNS} FROM commands WHERE id = ?"
+        row = await self._run(lambda: self._connection.execute(sql, (id,)).fetchone())
+        return None if row is None else _command(row)
+
+    # --- phrases ------------------------------------------------------------------------------------------------------
+
+    async def find_sound(self, text_sha: str, voice: str) -> tuple[str, int] | None:
+        """The SHA-256 (hex) and the size of this text in this voice, if it was spoken before."""
+        sql = "SELECT sha256, length(audio) FROM phrases WHERE text_sha = ? AND voice = ?"
+        found: tuple[str, int] | None = await self._run(
+            lambda: self._connection.execute(sql, (text_sha, voice)).fetchone()
+        )
+        return found
+
+    async def keep_sound(self, text_sha: str, voice: str, sha256: str, sound: bytes) -> None:
+        """Keep what was spoken, in place of what was kept for this text in this voice."""
+        sql = "INSERT OR REPLACE INTO phrases (text_sha, voice, sha256, audio) VALUES (?, ?, ?, ?)"
+        await self._run(lambda: self._connection.execute(sql, (text_sha, voice, sha256, sound)).rowcount)
+
+    async def sound(self, text_sha: str, voice: str, offset: int, n_bytes: int) -> bytes:
+        """At most `n_bytes` of what was spoken, from byte `offset` on; nothing if it is not kept."""
+        sql = "SELECT substr(audio, ?, ?) FROM phrases WHERE text_sha = ? AND voice = ?"
+        row = await self._run(lambda: self._connection.execute(sql, (offset + 1, n_bytes, text_sha, voice)).fetchone())
+        return b"" if row is None else bytes(row[0])
+
+    async def keep_only(self, voice: str, text_shas: Sequence[str]) -> None:
+        """Remove every sound but those of these texts in this voice."""
+        sql = "DELETE FROM phrases WHERE voice != ? OR text_sha NOT IN (SELECT value FROM json_each(?))"
+        await self._run(lambda: self._connection.execute(sql, (voice, json.dumps(text_shas))).rowcount)
+
+    # --- in the worker thread -----------------------------------------------------------------------------------------
+
+    def _write(self, sql: str, *row: object) -> None:
+        with durably(self._connection):
+            self._connection.execute(sql, row)
+
+    def _forget_upkeep(self, toy: str) -> None:
+        """Part of forgetting a toy, inside its transaction."""
+        for table in ("events", "commands"):
+            self._connection.execute(f"DELETE FROM {table} WHERE toy = ?", (toy,))
+
+    def _sweep_upkeep(self, until_s: float, pending_until_s: float) -> int:
+        """Part of a sweep, inside its transaction: what came, or was done, before `until_s`; the rows removed.
+
+        `pending_until_s`: a command that waited since then is given up.
+        """
+        events = self._connection.execute("DELETE FROM events WHERE received_at_s <= ?", (until_s,)).rowcount
+        sql = "DELETE FROM commands WHERE done_at_s <= ? OR (done_at_s IS NULL AND created_at_s <= ?)"
+        return events + self._connection.execute(sql, (until_s, pending_until_s)).rowcount
+
+
+def toy_digest(toy: str) -> bytes:
+    """What stands for a toy that was forgotten: its name would be a trace of it."""
+    return hashlib.sha256(toy.encode()).digest()
+
+
+def _command(row: tuple[str, str, float | None, str | None, float, float | None, str | None]) -> StoredCommand:
+    return StoredCommand(Command(*row[:4]), *row[4:])
