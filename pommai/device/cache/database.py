@@ -1,0 +1,159 @@
+"""The toy's SQLite file: its tables as numbered migrations, and how it is opened and checked."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pommai import sqlite
+from pommai.errors import StoreError
+
+if TYPE_CHECKING:
+    from pommai.sqlite import Database
+
+APPLICATION_ID: Final = 0x706F6D74
+"""`pomt` in the file's header."""
+
+BUSY_S: Final = 2.0
+"""How long to wait for another process (the CLI beside the daemon): a toy that waits longer seems dead."""
+
+PRAGMAS: Final = ("synchronous = FULL", "temp_store = MEMORY")
+"""A new file must not vanish at the first power cut; NORMAL comes when it is ready."""
+
+DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
+
+class Damaged(StoreError):
+    """The toy's database is damaged.
+
+    It is set aside, and a new one is made.
+    """
+
+
+class Newer(StoreError):
+    """The toy's database was written by a newer pommai.
+
+    It is set aside until that version is installed again.
+    """
+
+    def __init__(self, version: int) -> None:
+        """`version`: the schema of the file."""
+        super().__init__(f"the database has schema {version}")
+        self.version = version
+
+
+def schema() -> sqlite.Schema:
+    """What this version of pommai keeps in the file."""
+    return sqlite.Schema(APPLICATION_ID, MIGRATIONS)
+
+
+def make_ready(connection: sqlite3.Connection, path: Path) -> None:
+    """Check the file behind `connection` and bring it up to date; nothing is written to one that cannot be used.
+
+    Raises Damaged, Newer, or StoreError for whatever else is wrong.
+    """
+    try:
+        version = sqlite.number(connection, "user_version")
+        if sqlite.number(connection, "application_id") == APPLICATION_ID and version > len(MIGRATIONS):
+            raise Newer(version)
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise Damaged(f"{path} is damaged")
+        sqlite.prepare(connection, path, schema(), PRAGMAS)
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except sqlite3.DatabaseError as error:
+        kind = Damaged if sqlite.error_code(error) in DAMAGED else StoreError
+        raise kind(str(sqlite.store_error(path, error))) from error
+    _read_anything(connection)
+
+
+def open_memory() -> sqlite3.Connection:
+    """A database that lasts as long as its connection, with the same tables."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    sqlite.prepare(connection, Path(":memory:"), schema(), ())
+    _read_anything(connection)
+    return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection | None:
+    """A connection to a file that cannot be written; None if it cannot be read either.
+
+    On a read-only disk SQLite can make no index for its log: the file is then read as it is, without the last commits
+    of a toy that was switched off.
+    """
+    for mode in ("mode=ro", "mode=ro&immutable=1"):
+        try:
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", isolation_level=None, uri=True)
+        except sqlite3.Error:
+            continue
+        try:
+            with closing(connection.execute("SELECT count(*) FROM sqlite_master")) as cursor:
+                cursor.fetchone()
+        except sqlite3.Error:
+            connection.close()
+            continue
+        _read_anything(connection)
+        return connection
+    return None
+
+
+def _read_anything(connection: sqlite3.Connection) -> None:
+    """Let a text with flipped bits be read as one with holes: whoever reads it checks it, and drops only this row."""
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+
+
+# --- migrations: never change one that was released; append the next --------------------------------------------------
+
+
+def _events(database: Database) -> None:
+    """1: the spool. `priority`: 0 low, 1 normal, 2 urgent. `pending`: 0 as soon as the relay has it."""
+    database.table("events").create(
+        {
+            "seq": int,
+            "id": str,
+            "kind": str,
+            "at_s": float,
+            "priority": int,
+            "pending": int,
+            "size": int,
+            "data": str,
+        },
+        pk="seq",
+        not_null={"id", "kind", "at_s", "priority", "pending", "size", "data"},
+    )
+    database.table("events").create_index(["id"], unique=True)
+    database.table("events").create_index(["pending", "priority", "at_s"])
+
+
+def _phrases(database: Database) -> None:
+    """2: phrases as the manifest wants them, the audio that is held, and the pieces of audio on its way."""
+    database.table("phrases").create(
+        {
+            "id": str,
+            "position": int,
+            "kind": str,
+            "sha256": str,
+            "size": int,
+            "held_sha256": str,
+            "held_size": int,
+            "audio": bytes,
+        },
+        pk="id",
+        not_null={"position", "kind", "sha256", "size"},
+    )
+    database.table("pieces").create(
+        {"phrase": str, "start": int, "piece": bytes}, pk=("phrase", "start"), not_null={"piece"}
+    )
+
+
+def _memory(database: Database) -> None:
+    """3: small things to remember, as JSON, and the ring of log entries."""
+    database.table("memory").create({"key": str, "value": str}, pk="key", not_null={"value"})
+    database.table("log").create(
+        {"number": int, "at_s": float, "kind": str, "data": str}, pk="number", not_null={"at_s", "kind", "data"}
+    )
+
+
+MIGRATIONS: Final = (_events, _phrases, _memory)

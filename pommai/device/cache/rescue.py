@@ -1,0 +1,109 @@
+"""Copies what can be read from one database into another: damaged, read-only, of another version, or in memory."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pommai import sqlite
+from pommai.device.cache.memory import entry_from
+from pommai.device.cache.phrases import REVISION
+from pommai.device.cache.spool import event_from
+from pommai.device.cache.tables import Tables
+from pommai.protocol import PhraseEntry
+
+_log = logging.getLogger(__name__)
+
+MAX_MISSES: Final = 20_000
+"""So many numbers of rows are tried in all damaged pages of a table: some hundreds of pages, in a second or two."""
+
+
+def copy(source: sqlite3.Connection, target: Tables, *, prefer_source: bool, history: bool) -> None:
+    """Copy events, phrases and memory, in the transaction of `target`.
+
+    `prefer_source`: what `source` remembers and its phrases count, else what `target` has. `history`: events that the
+    relay already has, too, and of a preferred source the log. Whatever cannot be read is left out.
+    """
+    reading = _Reading(source)
+    unreadable = 0
+    condition = "TRUE" if history else "pending = 1"
+    for *row, pending in reading.rows("events", "id, kind, at_s, priority, data, pending", condition):
+        event = event_from(row)
+        if event is None:
+            unreadable += 1
+        else:
+            target.spool.append(event, pending=bool(pending))
+    for key, value in reading.rows("memory", "key, value"):
+        if key != REVISION and _is_json(value) and (prefer_source or target.memory.recall(key) is None):
+            target.memory.remember(key, value)
+    _copy_phrases(source, reading, target, prefer_source=prefer_source)
+    if history and prefer_source:
+        for at_s, kind, data in reading.rows("log", "at_s, kind, data"):
+            entry = entry_from(at_s, kind, data)
+            if entry is not None:
+                target.memory.add(entry)
+    if unreadable or reading.misses:
+        _log.error("rows lost in a damaged database count=%d", unreadable + reading.misses)
+
+
+def _copy_phrases(source: sqlite3.Connection, reading: _Reading, target: Tables, *, prefer_source: bool) -> None:
+    """The phrases and the revision of the one that knows a manifest; without one, of both."""
+    theirs = next((value for key, value in reading.rows("memory", "key, value") if key == REVISION), None)
+    ours = target.memory.recall(REVISION)
+    if ours is not None and not (prefer_source and theirs is not None):
+        return
+    rows = [row for row in reading.rows("phrases", "id, kind, sha256, size, position") if _is_entry(row)]
+    if theirs is not None and prefer_source:
+        target.phrases.manifest([])
+    for *fields, position in rows:
+        target.phrases.want(PhraseEntry(*fields), position)
+    for phrase, sha256, blob in reading.rows("phrases", "id, held_sha256, audio", "audio IS NOT NULL"):
+        if isinstance(sha256, str) and isinstance(blob, bytes):
+            target.phrases.hold(phrase, sha256, blob)
+    if theirs is not None and not reading.misses and _is_json(theirs):
+        target.memory.remember(REVISION, theirs)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Reads tables whose pages may be damaged. `misses` counts the numbers of rows that could not be read."""
+
+    source: sqlite3.Connection
+    misses: int = 0
+
+    def rows(self, table: str, columns: str, condition: str = "TRUE") -> Iterator[tuple[Any, ...]]:
+        """Every row that can be read, in the order in which they were written."""
+        sql = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? AND {condition} ORDER BY rowid"
+        after = 0
+        tries = 0
+        while tries < MAX_MISSES:
+            try:
+                for number, *row in self.source.execute(sql, (after,)):
+                    after = number
+                    yield tuple(row)
+            except sqlite3.DatabaseError as error:
+                if sqlite.error_code(error) != sqlite3.SQLITE_CORRUPT:
+                    _log.warning("table not rescued table=%s: %s", table, error)
+                    self.misses += 1
+                    return
+                after += 1  # past the damaged page, number by number
+                tries += 1
+                self.misses += 1
+            else:
+                return
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.loads(value)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _is_entry(row: tuple[Any, ...]) -> bool:
+    return [type(value) for value in row] == [str, str, str, int, int]
