@@ -3,6 +3,8 @@
 A settings class is a frozen dataclass of sections; a section is a frozen dataclass of `setting`s. Later files win over
 earlier ones, and `POMMAI_SECTION_NAME` in the environment wins over all. Secrets never stand in a TOML file: they come
 from the environment, or from a systemd credential of the same name (`$CREDENTIALS_DIRECTORY/pommai_section_name`).
+
+A problem in a file is told as `FILE:LINE: section.name ...`.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pommai.errors import ConfigError
+from pommai.toml_lines import Place, error_line, lines
 
 PREFIX = "POMMAI"
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
@@ -106,6 +109,11 @@ def _did_you_mean(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are: {', '.join(sorted(known)) or 'none'}"
 
 
+def _placed(table: dict[str, Any], place: Place) -> dict[str, tuple[Any, Place]]:
+    """The values of a table, each with its place, for a table that stands at `place`."""
+    return {name: (value, place.inside(name)) for name, value in table.items()}
+
+
 class _Loader:
     """One load: collects problems on the way instead of stopping at the first."""
 
@@ -115,17 +123,17 @@ class _Loader:
         self.problems: list[str] = []
 
     def load(self, files: Sequence[Path]) -> Any:
-        tables: dict[str, dict[str, tuple[Any, str]]] = {}
+        tables: dict[str, dict[str, tuple[Any, Place]]] = {}
         known = {name: (section_class, is_table) for name, section_class, is_table in _sections(self.settings_class)}
         for path in files:
-            for section, table in self._read(path).items():
+            for section, (table, place) in self._read(path).items():
                 if section not in known:
-                    self.problems.append(f"{path}: unknown section [{section}]{_did_you_mean(section, list(known))}")
+                    unknown = f"{place.where}: unknown section [{section}]"
+                    self.problems.append(f"{unknown}{_did_you_mean(section, list(known))}")
                 elif not isinstance(table, dict):
-                    self.problems.append(f"{path}: {section} must be a section: [{section}]")
+                    self.problems.append(f"{place} must be a section: [{section}]")
                 else:
-                    values = {name: (value, f"{path}: {section}.{name}") for name, value in table.items()}
-                    tables.setdefault(section, {}).update(values)
+                    tables.setdefault(section, {}).update(_placed(table, place))
         self._check_environment(known)
         sections = {
             name: self._many(section_class, tables.get(name, {}))
@@ -137,15 +145,17 @@ class _Loader:
             raise ConfigError(self.problems)
         return self.settings_class(**sections)
 
-    def _read(self, path: Path) -> dict[str, Any]:
+    def _read(self, path: Path) -> dict[str, tuple[Any, Place]]:
+        text = ""
         try:
-            return tomllib.loads(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8")
+            return _placed(tomllib.loads(text), Place(str(path), lines(text)))
         except OSError as error:
             self.problems.append(f"{path} cannot be read: {error.strerror}")
         except UnicodeDecodeError:
             self.problems.append(f"{path} is not UTF-8 text")
         except tomllib.TOMLDecodeError as error:
-            self.problems.append(f"{path} is not TOML: {error}")
+            self.problems.append(f"{path}:{error_line(error, text)}: this is not TOML: {error}")
         return {}
 
     def _check_environment(self, known: Mapping[str, tuple[Any, bool]]) -> None:
@@ -162,21 +172,20 @@ class _Loader:
                 if close:
                     self.problems.append(f"environment: unknown variable {name}; did you mean {close[0]!r}?")
 
-    def _many(self, section_class: Any, table: dict[str, tuple[Any, str]]) -> dict[str, Any]:
+    def _many(self, section_class: Any, table: dict[str, tuple[Any, Place]]) -> dict[str, Any]:
         sections = {}
-        for key, (value, where) in table.items():
+        for key, (value, place) in table.items():
             if isinstance(value, dict):
-                entries = {name: (entry, f"{where}.{name}") for name, entry in value.items()}
-                sections[key] = self._section(section_class, None, entries)
+                sections[key] = self._section(section_class, None, _placed(value, place))
             else:
-                self.problems.append(f"{where} must be a section of its own")
+                self.problems.append(f"{place} must be a section of its own")
         return sections
 
-    def _section(self, section_class: Any, section: str | None, table: dict[str, tuple[Any, str]]) -> Any:
+    def _section(self, section_class: Any, section: str | None, table: dict[str, tuple[Any, Place]]) -> Any:
         hints = typing.get_type_hints(section_class)
-        for name, (_, where) in table.items():
+        for name, (_, place) in table.items():
             if name not in hints:
-                self.problems.append(f"{where} is unknown{_did_you_mean(name, list(hints))}")
+                self.problems.append(f"{place} is unknown{_did_you_mean(name, list(hints))}")
         values = {}
         for field in dataclasses.fields(section_class):
             given = self._given(section, field.name, hints[field.name], table)
@@ -185,8 +194,8 @@ class _Loader:
         return section_class(**values)
 
     def _given(
-        self, section: str | None, name: str, hint: Any, table: dict[str, tuple[Any, str]]
-    ) -> tuple[Any, str] | None:
+        self, section: str | None, name: str, hint: Any, table: dict[str, tuple[Any, Place]]
+    ) -> tuple[Any, str | Place] | None:
         """The raw value and where it came from: environment, then credential, then file; None for the default."""
         if section is not None:
             variable = _variable(section, name)
@@ -214,7 +223,7 @@ class _Loader:
                 return text
         return text
 
-    def _value(self, field: dataclasses.Field[Any], hint: Any, value: Any, where: str) -> Any:
+    def _value(self, field: dataclasses.Field[Any], hint: Any, value: Any, where: str | Place) -> Any:
         """`value` checked against the setting's rule; the default, and a problem, if it does not fit."""
         rule = field.metadata
         if hint is Secret and isinstance(value, str):
