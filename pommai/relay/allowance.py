@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time as clock
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, time
-from typing import Final
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Final, Protocol
 
 from pommai.errors import ConfigError
-from pommai.limits import Limits, Rest, rest
-from pommai.protocol import FRAME_MS
+from pommai.limits import Limits, Rest, Talk, rest
+from pommai.protocol import FRAME_MS, LimitsRecord, Signed
 from pommai.relay.auth import TOY_ID_RULE, is_toy_id
 from pommai.relay.ports import TurnRecord
 from pommai.relay.settings import ToySettings
@@ -30,30 +31,70 @@ def limits_of(toys: Mapping[str, ToySettings]) -> dict[str, Limits]:
     return limits
 
 
-class Allowances:
-    """Says when a toy must rest. Talk is counted since the relay was started, or since midnight."""
+class TalkStore(Protocol):
+    """Knows how much was talked."""
 
-    def __init__(self, limits: Mapping[str, Limits], now: Callable[[], datetime] = local_now) -> None:
+    async def talked_since(self, since_s: float) -> Mapping[str, int]:
+        """How many packets, the child's and the toy's, were in the turns of each toy since a Unix time. StoreError."""
+
+
+class Allowances:
+    """Says when a toy must rest. Talk is counted by the local day, and by the conversation."""
+
+    def __init__(
+        self,
+        limits: Mapping[str, Limits],
+        now: Callable[[], datetime] = local_now,
+        monotonic: Callable[[], float] = clock.monotonic,
+    ) -> None:
+        """`now`: where the toys are, with its zone. `monotonic`: seconds that never go back, for conversations."""
         self._limits = limits
         self._now = now
+        self._monotonic = monotonic
         self._day = date.min
         self._used_s: dict[str, float] = {}
+        self._talks: dict[str, Talk] = {}
+
+    async def recall(self, store: TalkStore) -> None:
+        """Count what was talked today before this relay was started. Raises StoreError."""
+        midnight = self._today().replace(hour=0, minute=0, second=0, microsecond=0)
+        for toy, packets in (await store.talked_since(midnight.timestamp())).items():
+            self._add(toy, packets)
 
     def limits(self, toy: str) -> Limits:
         """What the toy's parents allow."""
         return self._limits.get(toy, _NO_LIMITS)
 
+    def record(self, toy: str) -> LimitsRecord:
+        """The same as the toy has to keep it, with what is used today."""
+        now, limits = self._today(), self.limits(toy)
+        return LimitsRecord(
+            paused=limits.paused,
+            quiet_from_min=_minute(limits.quiet_from),
+            quiet_until_min=_minute(limits.quiet_until),
+            daily_limit_s=limits.daily_limit_s,
+            max_conversation_s=limits.max_conversation_s,
+            volume_ceiling=limits.volume_ceiling,
+            used_today_s=round(self._used_s.get(toy, 0.0), 2),
+            utc_offset_min=Signed((now.utcoffset() or timedelta()) // timedelta(minutes=1)),
+        )
+
     def rest(self, toy: str) -> Rest | None:
         """Why the toy must rest now, if it must."""
-        now = self._today()
-        return rest(self.limits(toy), now.time(), self._used_s.get(toy, 0.0))
+        now, talk = self._today(), self._talks.get(toy, Talk())
+        return rest(self.limits(toy), now.time(), self._used_s.get(toy, 0.0), talk, self._monotonic())
 
     def used(self, turn: TurnRecord) -> None:
-        """Count the speech of a turn, the child's and the toy's."""
+        """Count the speech of a turn that has just ended, the child's and the toy's."""
         self._today()
+        self._add(turn.toy, turn.uplink_packets + turn.downlink_packets)
         if turn.toy in self._limits:
-            packets = turn.uplink_packets + turn.downlink_packets
-            self._used_s[turn.toy] = self._used_s.get(turn.toy, 0.0) + packets * FRAME_MS / 1000
+            self._talks[turn.toy] = self._talks.get(turn.toy, Talk()).went_on(self._monotonic())
+
+    def _add(self, toy: str, packets: int) -> None:
+        """Count packets as talk of today, if the toy has limits."""
+        if toy in self._limits:
+            self._used_s[toy] = self._used_s.get(toy, 0.0) + packets * FRAME_MS / 1000
 
     def _today(self) -> datetime:
         """The present time; a new day begins with nothing used."""
@@ -75,12 +116,21 @@ def _limits(toy: str, settings: ToySettings, problems: list[str]) -> Limits:
         quiet_until=_time(f"toys.{toy}.quiet_until", settings.quiet_until, problems),
         daily_limit_s=settings.daily_limit_min * 60,
         volume_ceiling=settings.volume_ceiling,
+        max_conversation_s=settings.max_conversation_min * 60,
     )
+
+
+def _minute(at: time) -> int:
+    """The minute of the day, which is all that a setting has."""
+    return at.hour * 60 + at.minute
 
 
 def _time(where: str, text: str, problems: list[str]) -> time:
     try:
-        return time.fromisoformat(text) if text else time(0)
+        at = time.fromisoformat(text) if text else time(0)
     except ValueError:
-        problems.append(f'{where} must be a time of day like "19:30", not {text!r}')
-        return time(0)
+        at = None
+    if at is not None and at == time(at.hour, at.minute):  # neither seconds nor a zone: the toy keeps minutes
+        return at
+    problems.append(f'{where} must be a time of day like "19:30", not {text!r}')
+    return time(0)

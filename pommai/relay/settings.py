@@ -48,6 +48,9 @@ class ToySettings:
     quiet_from: str = setting("", help='start of the quiet hours, local time, as "19:30"')
     quiet_until: str = setting("", help='end of the quiet hours, local time, as "07:00"')
     daily_limit_min: int = setting(0, minimum=0, maximum=1440, help="minutes of talk a day; 0 for no limit")
+    max_conversation_min: int = setting(
+        0, minimum=0, maximum=240, help="minutes of one conversation, then the toy needs a break; 0 for no limit"
+    )
     volume_ceiling: float = setting(1.0, minimum=0.0, maximum=1.0, help="loudest volume, 0.0 to 1.0")
 
 

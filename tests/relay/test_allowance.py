@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, time, timedelta, timezone
 
 import pytest
 
 from pommai.errors import ConfigError
-from pommai.limits import Limits, Rest
+from pommai.limits import BREAK_S, Limits, Rest
+from pommai.protocol import LimitsRecord, Signed
 from pommai.relay.allowance import Allowances, limits_of, local_now
 from pommai.relay.ports import TurnRecord
 from pommai.relay.settings import ToySettings
@@ -29,8 +31,10 @@ def talk(seconds: float, toy: str = "teddy") -> TurnRecord:
 
 
 def test_settings_become_limits() -> None:
-    settings = ToySettings(quiet_from="19:30", quiet_until="07:00", daily_limit_min=30, volume_ceiling=0.5)
-    expected = Limits(False, time(19, 30), time(7), 1800, 0.5)
+    settings = ToySettings(
+        quiet_from="19:30", quiet_until="07:00", daily_limit_min=30, max_conversation_min=15, volume_ceiling=0.5
+    )
+    expected = Limits(False, time(19, 30), time(7), 1800, 0.5, 900)
     assert limits_of({"teddy": settings, "panda": ToySettings()}) == {"teddy": expected, "panda": Limits()}
 
 
@@ -43,6 +47,13 @@ def test_every_problem_is_told_at_once() -> None:
     text = str(caught.value)
     assert "[toys.Teddy]: a toy's id" in text and "belong together" in text
     assert "toys.Teddy.quiet_from" in text and "toys.panda.quiet_until" in text
+
+
+@pytest.mark.parametrize("text", ["19:30:15", "19:30+02:00", "19:30Z", "24:00", "7", "\u0661\u0669:\u0663\u0660x"])
+def test_a_time_of_day_is_hours_and_minutes(text: str) -> None:
+    """One with a zone could not even be compared with the time of day."""
+    with pytest.raises(ConfigError, match="must be a time of day"):
+        limits_of({"teddy": ToySettings(quiet_from=text, quiet_until="07:00")})
 
 
 def test_pause_and_quiet_hours() -> None:
@@ -72,3 +83,73 @@ def test_the_daily_limit_counts_both_sides_and_starts_anew_at_midnight() -> None
 
 def test_the_time_is_local_and_knows_its_zone() -> None:
     assert local_now().utcoffset() is not None
+
+
+def test_a_conversation_that_lasts_too_long_needs_a_break() -> None:
+    clock, seconds = Clock(12), [1_000.0]
+    allowances = Allowances({"teddy": Limits(max_conversation_s=60)}, clock, lambda: seconds[0])
+    allowances.used(talk(9, "panda"))
+    allowances.used(talk(9))
+    seconds[0] += 59
+    assert allowances.rest("teddy") is None, "nobody has talked since"
+    allowances.used(talk(3))
+    assert allowances.rest("teddy") is None
+    seconds[0] += 1
+    allowances.used(talk(3))
+    assert allowances.rest("teddy") is Rest.CONVERSATION_LIMIT
+    assert allowances.rest("panda") is None
+    seconds[0] += BREAK_S - 1
+    assert allowances.rest("teddy") is Rest.CONVERSATION_LIMIT
+    seconds[0] += 1
+    assert allowances.rest("teddy") is None
+    allowances.used(talk(30))
+    assert allowances.rest("teddy") is None, "a new conversation begins"
+
+
+def test_the_conversation_clock_is_not_the_clock_on_the_wall() -> None:
+    clock, seconds = Clock(12), [0.0]
+    allowances = Allowances({"teddy": Limits(max_conversation_s=60)}, clock, lambda: seconds[0])
+    allowances.used(talk(9))
+    seconds[0] += 60
+    allowances.used(talk(9))
+    clock.now += timedelta(hours=3)
+    assert allowances.rest("teddy") is Rest.CONVERSATION_LIMIT
+
+
+def test_the_toy_gets_its_limits_as_it_has_to_keep_them() -> None:
+    clock = Clock(12)
+    clock.now = clock.now.astimezone(timezone(timedelta(hours=-3, minutes=-30)))
+    limits = Limits(True, time(19, 30), time(7), 1800, 0.5, 900)
+    allowances = Allowances({"teddy": limits}, clock)
+    allowances.used(talk(90))
+    assert allowances.record("teddy") == LimitsRecord(True, 1170, 420, 1800, 900, 0.5, 90.0, Signed(-210))
+    assert allowances.record("panda") == LimitsRecord(utc_offset_min=Signed(-210))
+    clock.now += timedelta(days=1)
+    assert allowances.record("teddy").used_today_s == 0
+
+
+class Remembered:
+    """A store that knows of some talk."""
+
+    def __init__(self, packets: Mapping[str, int]) -> None:
+        self.packets = packets
+        self.asked_s: list[float] = []
+
+    async def talked_since(self, since_s: float) -> Mapping[str, int]:
+        self.asked_s.append(since_s)
+        return self.packets
+
+
+async def test_a_restart_of_the_relay_gives_no_child_another_day() -> None:
+    clock = Clock(12)
+    clock.now = clock.now.astimezone(timezone(timedelta(hours=2)))
+    store = Remembered({"teddy": 900, "panda": 900})
+    allowances = Allowances({"teddy": Limits(daily_limit_s=60)}, clock)
+    await allowances.recall(store)
+    assert store.asked_s == [datetime(2030, 4, 30, 22, tzinfo=UTC).timestamp()], "midnight where the toys are"
+    assert allowances.record("teddy").used_today_s == 54
+    assert allowances.rest("teddy") is None
+    allowances.used(talk(7))
+    assert allowances.rest("teddy") is Rest.DAILY_LIMIT
+    clock.now += timedelta(days=1)
+    assert allowances.rest("teddy") is None
