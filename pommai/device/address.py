@@ -52,16 +52,16 @@ def tls_context(relay: RelayLink) -> ssl.SSLContext | None:
         raise ConfigError([f"relay.ca_file {relay.ca_file} holds no certificates that can be read"]) from error
 
 
-def refusal(error: Exception, status: int | None, url: str) -> str:
+def refusal(error: Exception, status: int | None, url: str, *, clock_trusted: bool = True) -> str:
     """What a failed attempt to open `url` means, as one sentence that names the remedy; it holds no secret.
 
-    `status`: the HTTP status, if there was an answer to the upgrade.
+    `status`: the HTTP status, if there was an answer to the upgrade. `clock_trusted`: whether the toy knows the time.
     """
     match error:
         case _ if status is not None:
             return _refused_status(status, url)
         case ssl.SSLCertVerificationError():
-            return _distrust(error, url)
+            return _distrust(error, url, clock_trusted=clock_trusted)
         case ssl.SSLError():
             return f"no secure connection to {url} ({error.reason or 'TLS failed'}); does the relay speak TLS there?"
         case TimeoutError():
@@ -82,6 +82,8 @@ def _refused_status(status: int, url: str) -> str:
             return f"{url} refuses the device token (HTTP {status}); set relay.token to one of `pommai relay token add`"
         case 404:
             return f"{url} is no relay for toys (HTTP 404); the path is usually /v1/toy"
+        case _ if 300 <= status < 400:
+            return f"{url} sends us to another address (HTTP {status}); set relay.url to that one"
         case 429:
             return f"{url} asks to wait a minute (HTTP 429): too many refused attempts came from this address"
         case _:
@@ -92,7 +94,14 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 """OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED."""
 
 
-def _distrust(error: ssl.SSLCertVerificationError, url: str) -> str:
-    if error.verify_code in (_NOT_YET_VALID, _EXPIRED):
-        return f"the certificate of {url} is out of date ({error.verify_message}); is the clock of this toy right?"
-    return f"the certificate of {url} is not trusted ({error.verify_message}); is relay.ca_file right?"
+def _distrust(error: ssl.SSLCertVerificationError, url: str, *, clock_trusted: bool) -> str:
+    if error.verify_code not in (_NOT_YET_VALID, _EXPIRED):
+        return f"the certificate of {url} is not trusted ({error.verify_message}); is relay.ca_file right?"
+    if not clock_trusted:
+        return (
+            f"the certificate of {url} seems out of date ({error.verify_message}), but this toy does not know the time "
+            "yet; let it reach a time server (`timedatectl status`), or set the clock with `timedatectl set-time`"
+        )
+    if error.verify_code == _NOT_YET_VALID:
+        return f"the certificate of {url} is not valid yet ({error.verify_message}); is the clock of this toy right?"
+    return f"the certificate of {url} has expired; renew it on the relay, or is the clock of this toy wrong?"

@@ -15,12 +15,14 @@ import trustme
 from aiohttp import web
 
 from pommai.config import Secret
+from pommai.device import session as session_module
 from pommai.device import uplink as uplink_module
 from pommai.device.address import refusal
 from pommai.device.meter import Meter
-from pommai.device.ports import FromRelay
+from pommai.device.ports import FromRelay, ResumePoint
+from pommai.device.session import OUTBOX_MESSAGES
 from pommai.device.settings import RelayLink
-from pommai.device.uplink import OUTBOX_MESSAGES, WebSocketUplink
+from pommai.device.uplink import WebSocketUplink
 from pommai.errors import ConfigError, ConnectError, LocalProtocolError
 from pommai.protocol import (
     PATH,
@@ -51,7 +53,11 @@ class Listener:
     def __init__(self) -> None:
         self.events: list[Welcome | FromRelay | ConnectError] = []
         self.times_s: list[float] = []
+        self.point: ResumePoint | None = None
         self._changed = asyncio.Event()
+
+    def resume_point(self) -> ResumePoint | None:
+        return self.point
 
     def _write(self, event: Welcome | FromRelay | ConnectError) -> None:
         self.events.append(event)
@@ -244,7 +250,7 @@ async def test_a_certificate_that_has_expired_asks_for_the_clock(authority: tupl
         connecting(relay.url, ca_file=ca_file) as (_, listener),
     ):
         await listener.until_told(ConnectError)
-        assert "is the clock of this toy right?" in listener.losses[0]
+        assert "has expired; renew it on the relay, or is the clock of this toy wrong?" in listener.losses[0]
 
 
 async def test_a_certificate_of_an_authority_that_we_do_not_know(authority: tuple[trustme.CA, str]) -> None:
@@ -326,7 +332,7 @@ async def test_the_token_is_in_no_log_even_at_debug(caplog: pytest.LogCaptureFix
 
 
 async def test_a_relay_that_never_answers_hello(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uplink_module, "WELCOME_S", 0.2)
+    monkeypatch.setattr(session_module, "WELCOME_S", 0.2)
 
     async def sulk(peer: Peer) -> None:
         while await peer.receive() is not None:

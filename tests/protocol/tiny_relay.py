@@ -23,9 +23,8 @@ from pommai.protocol import (
     Transcript,
     UtteranceEnd,
     Welcome,
-    decode,
-    encode,
 )
+from pommai.wire import decode, encode
 
 TOKEN = "a-token-for-tests"
 

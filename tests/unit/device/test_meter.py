@@ -6,7 +6,8 @@ import pytest
 
 from pommai.codec import OpusEncoder
 from pommai.device.meter import KEPT_TURNS, Meter, wire_bytes
-from pommai.protocol import AudioFrame, Cancel, Goodbye, Hello, SpeakingStart, UtteranceEnd, UtteranceStart, encode
+from pommai.protocol import AudioFrame, Cancel, Goodbye, Hello, SpeakingStart, UtteranceEnd, UtteranceStart
+from pommai.wire import encode
 
 PACKET = OpusEncoder().encode(bytes(2880))  # 60 ms of silence
 
