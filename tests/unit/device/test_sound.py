@@ -1,85 +1,26 @@
-"""The real sound card, through PyAudio: without one, and with PulseAudio's null sinks in place of one."""
+"""Microphone and speaker of a sound card, with the test in the place of PortAudio's threads."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import struct
-import subprocess
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from array import array
 
 import pytest
 
-from pommai.device.sound import SoundCard, SoundCardMic, SoundCardSpeaker
+from pommai.device.portaudio import ABORT, CONTINUE, INPUT_OVERFLOW, OUTPUT_UNDERFLOW
+from pommai.device.sound import SoundCard
+from pommai.device.streams import Lines, SoundCardMic, SoundCardSpeaker
 from pommai.errors import HardwareError
+from tests.pulse import noise
 
 from .virtual_time import in_virtual_time
 
-PATIENCE_S = 15.0
-ALSA_CONF = Path("/usr/share/alsa/alsa.conf")
 
-SCRIPT = """\
-load-module module-native-protocol-unix auth-anonymous=1 socket={socket}
-load-module module-null-sink sink_name=mic_in rate=24000 channels=1 format=s16le
-load-module module-remap-source source_name=mic master=mic_in.monitor
-load-module module-null-sink sink_name=speaker rate=24000 channels=1 format=s16le
-set-default-sink speaker
-set-default-source mic
-"""
-
-
-def chirp(seconds: float) -> bytes:
-    """A sound that never repeats: pseudo-random samples at about -20 dBFS, none of them zero."""
-    state, samples = 1, []
-    for _ in range(int(24_000 * seconds)):
-        state = state * 1_103_515_245 + 12_345 & 0x7FFFFFFF
-        samples.append((state >> 16) % 6000 - 3000 or 1)
-    return struct.pack(f"<{len(samples)}h", *samples)
-
-
-@dataclass
-class Pulse:
-    """A private PulseAudio, whose `mic_in` sink is the microphone's room and whose `speaker.monitor` is the ear."""
-
-    environment: dict[str, str]
-
-    async def tool(self, *command: str) -> asyncio.subprocess.Process:
-        """Run `paplay` or `parec` on raw sound, over its standard input or output."""
-        form = ("--raw", "--rate=24000", "--channels=1", "--format=s16le", "--latency-msec=20")
-        pipe = asyncio.subprocess.PIPE
-        return await asyncio.create_subprocess_exec(*command, *form, stdin=pipe, stdout=pipe, env=self.environment)
-
-
-@pytest.fixture
-def pulse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
-    """Start a PulseAudio of our own, and end that one alone."""
-    for program in ("pulseaudio", "pactl", "pacat", "parec"):
-        if shutil.which(program) is None:
-            pytest.fail(f"{program} is missing: apt install pulseaudio libasound2-plugins (`make test` does)")
-    socket, script, alsa = tmp_path / "native", tmp_path / "test.pa", tmp_path / "alsa.conf"
-    script.write_text(SCRIPT.format(socket=socket))
-    alsa.write_text(ALSA_CONF.read_text() + "\npcm.!default { type pulse }\nctl.!default { type pulse }\n")
-    places = ("HOME", "XDG_RUNTIME_DIR", "PULSE_RUNTIME_PATH", "PULSE_STATE_PATH")
-    environment = {**os.environ, **dict.fromkeys(places, str(tmp_path)), "PULSE_SERVER": f"unix:{socket}"}
-    options = "--daemonize=no --exit-idle-time=-1 --disallow-exit --use-pid-file=no --realtime=no --high-priority=no"
-    log = (tmp_path / "pulse.log").open("wb")
-    server = subprocess.Popen(["pulseaudio", "-n", "-F", str(script), *options.split()], env=environment, stderr=log)
-    try:
-        deadline_s = time.monotonic() + PATIENCE_S
-        while subprocess.run(["pactl", "info"], env=environment, capture_output=True, check=False).returncode:
-            assert server.poll() is None, (tmp_path / "pulse.log").read_text()
-            assert time.monotonic() < deadline_s, "PulseAudio does not answer"
-        monkeypatch.setenv("PULSE_SERVER", environment["PULSE_SERVER"])
-        monkeypatch.setenv("ALSA_CONFIG_PATH", str(alsa))
-        yield Pulse(environment)
-    finally:
-        server.terminate()
-        server.wait()
-        log.close()
+def connected() -> tuple[Lines, SoundCardMic, SoundCardSpeaker]:
+    loop, mic, speaker = asyncio.get_running_loop(), SoundCardMic(), SoundCardSpeaker()
+    mic.connect(loop)
+    speaker.connect(loop)
+    return Lines(loop, mic, speaker), mic, speaker
 
 
 async def test_without_a_sound_card_there_is_one_clear_line(no_card: None, capfd: pytest.CaptureFixture[str]) -> None:
@@ -90,95 +31,170 @@ async def test_without_a_sound_card_there_is_one_clear_line(no_card: None, capfd
     assert capfd.readouterr().err == ""  # ALSA and JACK have been silenced
 
 
-async def test_an_unknown_card_is_answered_with_the_known_ones(pulse: Pulse) -> None:
-    with pytest.raises(HardwareError, match=r"called 'seeed'; there are: .*default"):
-        async with SoundCard("seeed"):
-            pass
-
-
-async def test_what_is_said_in_the_room_is_heard_bit_by_bit(pulse: Pulse, capfd: pytest.CaptureFixture[str]) -> None:
-    said = chirp(1.0)
-    heard, arrived = bytearray(), asyncio.Event()
-
-    def listen(pcm: bytes) -> None:
-        heard.extend(pcm)
-        arrived.set()
-
-    async with SoundCard("default") as card, asyncio.timeout(PATIENCE_S):
-        card.mic.open(listen)
-        with pytest.raises(HardwareError, match="open already"):
-            card.mic.open(listen)
-        player = await pulse.tool("pacat", "--playback", "--device=mic_in")
-        await player.communicate(said)
-        while said[9600:28_800] not in heard:
-            arrived.clear()
-            await arrived.wait()
-        card.mic.close()
-        so_far = len(heard)
-        card.mic.open(lambda pcm: arrived.set())  # the next listener: the first hears nothing more
-        arrived.clear()
-        await arrived.wait()
-        assert len(heard) == so_far
-    assert capfd.readouterr().err == ""
-
-
-async def test_what_is_played_reaches_the_ear_bit_by_bit_and_in_real_time(pulse: Pulse) -> None:
-    played = chirp(1.0)
-    loop = asyncio.get_running_loop()
-    ear = await pulse.tool("parec", "--device=speaker.monitor")
-    assert ear.stdout is not None
-    async with SoundCard() as card, asyncio.timeout(PATIENCE_S):
-        await ear.stdout.readexactly(960)  # it listens
-        began_s = loop.time()
-        for start in range(0, len(played), 960):
-            await card.speaker.write(played[start : start + 960])
-        await card.speaker.drain()
-        assert 0.9 < loop.time() - began_s < 2.5
-        recorded = bytearray()
-        while played[9600:28_800] not in recorded:
-            recorded += await ear.stdout.readexactly(960)
-    ear.terminate()
-    await ear.communicate()
-
-
 async def test_a_flushed_speaker_forgets_what_it_has_not_played() -> None:
-    speaker = SoundCardSpeaker()
-    speaker.attach(asyncio.get_running_loop())
-    await speaker.write(chirp(0.04))
+    lines, _, speaker = connected()
+    give = lines.giver(24_000, 1)
+    await speaker.write(noise(0.04))
     speaker.flush()
-    assert speaker.give(None, 480, None, 0) == (bytes(960), 0)
+    assert give(None, 480, None, 0) == (bytes(960), CONTINUE)
+
+
+async def test_flushing_ends_the_wait_of_those_who_have_written() -> None:
+    _, _, speaker = connected()
+    writing = asyncio.create_task(speaker.write(noise(0.1)))
+    await asyncio.sleep(0)
+    speaker.flush()
+    await asyncio.wait_for(writing, 0.5)
+    await speaker.drain()
 
 
 async def test_the_card_takes_what_there_is_and_silence_for_the_rest() -> None:
-    speaker = SoundCardSpeaker()
-    speaker.attach(asyncio.get_running_loop())
-    await speaker.write(chirp(0.03))
-    assert speaker.give(None, 480, None, 0)[0] == chirp(0.02)
-    assert speaker.give(None, 480, None, 0)[0] == chirp(0.03)[960:] + bytes(480)
+    lines, _, speaker = connected()
+    give = lines.giver(24_000, 1)
+    await speaker.write(noise(0.03))
+    assert give(None, 480, None, 0)[0] == noise(0.02)
+    assert give(None, 480, None, 0)[0] == noise(0.03)[960:] + bytes(480)
     await speaker.drain()
+
+
+async def test_a_writer_waits_until_the_card_is_only_forty_ms_behind_and_one_who_drains_until_all_is_taken() -> None:
+    lines, _, speaker = connected()
+    give = lines.giver(24_000, 1)
+    writing = asyncio.create_task(speaker.write(noise(0.06)))
+    await asyncio.sleep(0)
+    draining = asyncio.create_task(speaker.drain())
+    await asyncio.sleep(0)
+    assert not writing.done()
+    give(None, 480, None, 0)
+    await asyncio.wait_for(writing, 0.5)
+    assert not draining.done()
+    give(None, 480, None, 0)
+    give(None, 480, None, 0)
+    await asyncio.wait_for(draining, 0.5)
 
 
 @in_virtual_time
 async def test_a_speaker_that_takes_nothing_any_more_has_failed() -> None:
-    speaker = SoundCardSpeaker()
-    speaker.attach(asyncio.get_running_loop())
-    with pytest.raises(HardwareError, match="took no sound"):
-        await speaker.write(chirp(0.1))
+    _, _, speaker = connected()
+    with pytest.raises(HardwareError, match="took no sound for 2 s"):
+        await speaker.write(noise(0.1))
+
+
+@in_virtual_time
+async def test_those_who_write_or_drain_are_told_at_once_that_the_card_has_gone() -> None:
+    _, _, speaker = connected()
+    began_s = asyncio.get_running_loop().time()
+    writing, draining = asyncio.create_task(speaker.write(noise(0.1))), asyncio.create_task(speaker.drain())
+    await asyncio.sleep(0)
+    speaker.lose()
+    speaker.connect(asyncio.get_running_loop())  # that there is another one by now is no comfort
+    for task in (writing, draining):
+        with pytest.raises(HardwareError, match="the sound card has gone"):
+            await task
+    assert asyncio.get_running_loop().time() == began_s
+
+
+async def test_without_a_card_nothing_can_be_played_or_heard() -> None:
+    speaker, mic = SoundCardSpeaker(), SoundCardMic()
+    with pytest.raises(HardwareError, match="no sound card to play with"):
+        await speaker.write(bytes(960))
+    with pytest.raises(HardwareError, match="no sound card to play with"):
+        await speaker.drain()
+    with pytest.raises(HardwareError, match="no sound card to listen with"):
+        mic.open(lambda pcm: None)
+    speaker.flush()
+    mic.close()
 
 
 async def test_what_a_microphone_gives_while_nobody_listens_is_dropped() -> None:
-    mic = SoundCardMic()
-    with pytest.raises(HardwareError, match="its sound card is not"):
-        mic.open(lambda pcm: None)
-    mic.attach(asyncio.get_running_loop())
+    lines, mic, _ = connected()
+    take = lines.taker(24_000, 1)
     heard: list[bytes] = []
-    mic.take(b"before", 3, None, 0)
+    take(b"before", 3, None, 0)
     mic.open(heard.append)
-    mic.take(b"during", 3, None, 0)
+    take(b"during", 3, None, 0)
     await asyncio.sleep(0)
-    mic.take(b"on its way", 5, None, 0)
+    take(b"on its way", 5, None, 0)
     mic.close()
     mic.open(heard.append)  # what was on its way to the last listener is not for this one
     await asyncio.sleep(0)
     mic.close()
     assert heard == [b"during"]
+
+
+async def test_a_lost_microphone_is_closed_and_a_new_card_does_not_open_it() -> None:
+    lines, mic, _ = connected()
+    take = lines.taker(24_000, 1)
+    heard: list[bytes] = []
+    mic.open(heard.append)
+    mic.lose()
+    mic.connect(asyncio.get_running_loop())
+    take(b"later", 3, None, 0)
+    await asyncio.sleep(0)
+    assert heard == []
+    mic.open(heard.append)  # and it is not "open already"
+
+
+async def test_losses_of_sound_count_only_while_there_is_some() -> None:
+    lines, mic, speaker = connected()
+    take, give = lines.taker(24_000, 1), lines.giver(24_000, 1)
+    take(bytes(960), 480, None, INPUT_OVERFLOW)
+    give(None, 480, None, OUTPUT_UNDERFLOW)
+    assert (mic.xruns, speaker.xruns) == (0, 0)
+    mic.open(lambda pcm: None)
+    await speaker.write(noise(0.04))
+    take(bytes(960), 480, None, INPUT_OVERFLOW)
+    give(None, 480, None, OUTPUT_UNDERFLOW)  # the card ran dry before the first sound, in silence
+    assert (mic.xruns, speaker.xruns) == (1, 0)
+    give(None, 480, None, OUTPUT_UNDERFLOW)
+    assert speaker.xruns == 1
+    give(None, 480, None, OUTPUT_UNDERFLOW)  # in the last of the sound
+    give(None, 480, None, OUTPUT_UNDERFLOW)
+    assert speaker.xruns == 2
+    mic.close()
+
+
+async def test_lines_that_were_cut_touch_nothing_any_more() -> None:
+    lines, mic, speaker = connected()
+    take, give = lines.taker(24_000, 1), lines.giver(24_000, 1)
+    heard: list[bytes] = []
+    mic.open(heard.append)
+    await speaker.write(noise(0.02))
+    lines.cut()
+    assert take(b"sound", 2, None, 0) == (None, ABORT)
+    assert give(None, 480, None, 0) == (b"", ABORT)
+    await asyncio.sleep(0)
+    assert heard == []
+    assert lines.beats == [0, 0]
+    mic.close()
+
+
+def test_a_callback_that_comes_after_the_end_of_the_loop_says_nothing() -> None:
+    loop = asyncio.new_event_loop()
+    mic, speaker = SoundCardMic(), SoundCardSpeaker()
+    lines = Lines(loop, mic, speaker)
+    loop.close()
+    assert lines.taker(24_000, 1)(bytes(960), 480, None, 0) == (None, CONTINUE)
+
+
+async def test_at_48_khz_stereo_both_ends_still_speak_24_khz_mono() -> None:
+    lines, mic, speaker = connected()
+    take, give = lines.taker(48_000, 2), lines.giver(48_000, 2)
+    heard: list[bytes] = []
+    take(array("h", [9000] * 1920).tobytes(), 960, None, 0)  # before the microphone is open: leaves no trace
+    mic.open(heard.append)
+    take(bytes(3840), 960, None, 0)
+    take(array("h", [1000] * 1920).tobytes(), 960, None, 0)
+    await asyncio.sleep(0)
+    mic.close()
+    assert [len(pcm) for pcm in heard] == [960, 960]
+    assert heard[0] == bytes(960)
+    assert set(array("h", heard[1])[20:]) == {1000}
+    await speaker.write(array("h", [1000] * 480).tobytes())
+    played = array("h", give(None, 960, None, 0)[0])
+    assert len(played) == 1920
+    assert set(played[80:]) == {1000}
+    tail = array("h", give(None, 960, None, 0)[0])  # the filter rings out, and then there is silence
+    assert tail[0] > 900
+    assert set(tail[80:]) == {0}
+    assert give(None, 960, None, 0) == (bytes(3840), CONTINUE)
