@@ -134,8 +134,8 @@ class SpokenPhrases:
         _log.info("phrases ready n=%d of=%d revision=%s", len(self._ready), len(self._pack), self._revision)
         try:
             await self._store.keep_only(self._voice, [_sha(phrase.text.encode()) for phrase in self._pack])
-        except StoreError:
-            _log.exception("old phrases not removed")
+        except StoreError as error:
+            _log.error("old phrases not removed: %s", error)
 
     async def _make(self, phrase: Phrase, busy: Callable[[], bool]) -> bool:
         """Have one phrase ready, or refused for good; False if it should be tried again."""
@@ -146,8 +146,8 @@ class SpokenPhrases:
         except ProviderError as error:
             _log.warning("phrase failed id=%s stage=%s code=%s", phrase.id, error.stage, error.code)
             return False
-        except StoreError:
-            _log.exception("phrase not stored id=%s", phrase.id)
+        except StoreError as error:
+            _log.warning("phrase not kept id=%s: %s", phrase.id, error)
             return False
         return True
 

@@ -34,6 +34,8 @@ from pommai.protocol import (
 from pommai.relay.phrase_audio import SpokenPhrases
 from pommai.wire import TOKEN
 
+_MOST_BYTES: Final = MAX_CHUNKS * MAX_PACKET_BYTES
+
 _log = logging.getLogger(__name__)
 
 Send = Callable[[ToToy | PhraseChunk], Awaitable[None]]
@@ -91,8 +93,8 @@ class Upkeep:
         """
         try:
             await self.look_again()
-        except StoreError:
-            _log.exception("commands not read toy=%s", self._toy)
+        except StoreError as error:
+            _log.error("commands not read toy=%s: %s", self._toy, error)
 
     async def look_again(self) -> None:
         """Send commands that were queued meanwhile, by whatever process. Raises StoreError and ConnectionError."""
@@ -125,8 +127,8 @@ class Upkeep:
             raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "an event whose id or kind is no token")
         try:
             new = await self._store.store_events(self._toy, events, self._unix_time())
-        except StoreError:
-            _log.exception("events not stored toy=%s", self._toy)
+        except StoreError as error:
+            _log.error("events not stored toy=%s: %s", self._toy, error)
             await self._send(Error(ErrorCode.UNAVAILABLE, retryable=True))
             return
         for event in events:
@@ -139,8 +141,8 @@ class Upkeep:
             raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "a command's id that is no token")
         try:
             await self._store.command_done(self._toy, id, code, self._unix_time())
-        except StoreError:  # it is sent again at the next welcome, and the toy answers again
-            _log.exception("answer not stored toy=%s id=%s", self._toy, id)
+        except StoreError as error:  # it is sent again at the next welcome, and the toy answers again
+            _log.error("answer not stored toy=%s id=%s: %s", self._toy, id, error)
             return
         _log.info("command done toy=%s id=%s code=%s", self._toy, id, code or "none")
 
@@ -151,8 +153,8 @@ class Upkeep:
     async def _send_phrase(self, wanted: PhraseWanted) -> None:
         """Up to `MAX_CHUNKS` pieces, so that a turn on the same wire waits for no more than those."""
         sound = await self._sound(wanted)
-        for sequence in range(-(-len(sound or b"") // MAX_PACKET_BYTES)):
-            piece = (sound or b"")[sequence * MAX_PACKET_BYTES :][:MAX_PACKET_BYTES]
+        for sequence, start in enumerate(range(0, len(sound or b""), MAX_PACKET_BYTES)):
+            piece = (sound or b"")[start : start + MAX_PACKET_BYTES]
             await self._send(PhraseChunk(wanted.request, sequence, piece))
         await self._send(PhraseEnd(wanted.request, ErrorCode.UNAVAILABLE if sound is None else None))
 
@@ -162,9 +164,6 @@ class Upkeep:
             return None
         try:
             return await self._phrases.sound(wanted.id, wanted.sha256, wanted.offset, _MOST_BYTES)
-        except StoreError:
-            _log.exception("phrase not read toy=%s", self._toy)
+        except StoreError as error:
+            _log.error("phrase not read toy=%s: %s", self._toy, error)
             return None
-
-
-_MOST_BYTES: Final = MAX_CHUNKS * MAX_PACKET_BYTES

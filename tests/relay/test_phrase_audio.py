@@ -1,0 +1,311 @@
+"""Phrases in the toy's own voice: judged, spoken once, listed in parts, and never in the way of a turn."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pommai import starter
+from pommai.audio import SPEECH
+from pommai.codec import OpusDecoder, OpusEncoder
+from pommai.errors import LocalProtocolError, StoreError
+from pommai.packets import unpack
+from pommai.protocol import MAX_MESSAGE_BYTES, AudioFrame, ErrorCode, PhraseManifest
+from pommai.relay import phrase_audio
+from pommai.relay.guardian import Guardian
+from pommai.relay.phrase_audio import RETRY_S, TRIES, SpokenPhrases, voice_key
+from pommai.relay.phrases import PhraseKey
+from pommai.relay.ports import Category, Finding, Layer
+from pommai.relay.providers.scripted import CHAR_MS, Failure, Pace, ScriptedModerator, ScriptedTTS, pitch_hz, tone
+from pommai.relay.voice import Route
+from pommai.starter import Phrase, PhraseKind
+from pommai.wire import decode, encode
+from tests.relay.test_store import bytes_on_disk, opened
+from tests.relay.toybox import PHRASES, heard_pitches, pitches_of
+from tests.relay.virtual_time import run, until
+
+JOKE = Phrase("joke-1", PhraseKind.JOKE, "What is brown and sticky? A stick!")
+SONG = Phrase("song-1", PhraseKind.SONG, "La, la, la.")
+PSST = Phrase("song-2", PhraseKind.SONG, "Clap your hands. Then psst, tell nobody.")
+SHOUT = {"psst": Finding(Category.SECRECY, 3, 1.0, "test-secret")}
+
+
+class MemoryStore:
+    """A PhraseStore without a disk; `broken` makes it fail."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, str], tuple[str, bytes]] = {}
+        self.broken = False
+
+    def _check(self) -> None:
+        if self.broken:
+            raise StoreError("the disk is full")
+
+    async def find_sound(self, text_sha: str, voice: str) -> tuple[str, int] | None:
+        self._check()
+        sha256, sound = self.kept.get((text_sha, voice), ("", b""))
+        return (sha256, len(sound)) if sound else None
+
+    async def keep_sound(self, text_sha: str, voice: str, sha256: str, sound: bytes) -> None:
+        self._check()
+        self.kept[text_sha, voice] = sha256, sound
+
+    async def sound(self, text_sha: str, voice: str, offset: int, n_bytes: int) -> bytes:
+        self._check()
+        return self.kept.get((text_sha, voice), ("", b""))[1][offset : offset + n_bytes]
+
+    async def keep_only(self, voice: str, text_shas: Sequence[str]) -> None:
+        self._check()
+        self.kept = {key: kept for key, kept in self.kept.items() if key[1] == voice and key[0] in text_shas}
+
+
+def spoken(
+    store: Any,
+    pack: Sequence[Phrase] = (JOKE, SONG),
+    moderator: ScriptedModerator | None = None,
+    tts: ScriptedTTS | None = None,
+) -> SpokenPhrases:
+    return SpokenPhrases(pack, Guardian(moderator or ScriptedModerator(), PHRASES), tts or ScriptedTTS(), store)
+
+
+def never() -> bool:
+    return False
+
+
+async def whole(phrases: SpokenPhrases, id: str) -> bytes:
+    manifest = phrases.manifest(0)
+    assert manifest is not None
+    entry = next(entry for entry in manifest.phrases if entry.id == id)
+    sound = await phrases.sound(entry.id, entry.sha256, 0, 1_000_000)
+    assert sound is not None and len(sound) == entry.size and hashlib.sha256(sound).hexdigest() == entry.sha256
+    return sound
+
+
+def ids(phrases: SpokenPhrases) -> list[str]:
+    manifest = phrases.manifest(0)
+    return [] if manifest is None else [entry.id for entry in manifest.phrases]
+
+
+async def test_a_phrase_is_heard_sentence_by_sentence_in_the_voice_of_replies() -> None:
+    phrases = spoken(MemoryStore())
+    await phrases.prepare(never)
+    packets = unpack(await whole(phrases, "joke-1"))
+    frames = [AudioFrame(1, n, packet) for n, packet in enumerate(packets)]
+    assert heard_pitches(frames) == pitches_of(["What is brown and sticky?", "A stick!"])
+    decoder = OpusDecoder()
+    played_ms = sum(SPEECH.ms(len(decoder.decode(packet))) for packet in packets)
+    assert 0 <= played_ms - CHAR_MS * len("What is brown and sticky?A stick!") <= 2 * 60
+
+
+async def test_it_survives_a_restart_unspoken_but_not_unjudged(tmp_path: Path) -> None:
+    path = tmp_path / "relay.db"
+    async with opened(path) as store:
+        first = spoken(store)
+        await first.prepare(never)
+    async with opened(path) as store:
+        moderator, tts = ScriptedModerator(), ScriptedTTS()
+        again = spoken(store, moderator=moderator, tts=tts)
+        await again.prepare(never)
+        assert tts.spoken == []
+        assert [text for _, text, _ in moderator.judged] == ["What is brown and sticky?", "A stick!", "La, la, la."]
+        assert again.revision == first.revision is not None
+        assert again.manifest(0) == first.manifest(0)
+        assert await whole(again, "joke-1")
+        stricter = spoken(store, moderator=ScriptedModerator({"stick": SHOUT["psst"]}))
+        await stricter.prepare(never)
+        assert ids(stricter) == ["song-1"], "what a stricter judge refuses is not offered any more"
+    assert b"sticky" not in bytes_on_disk(path)
+
+
+async def test_another_text_or_voice_is_spoken_anew_and_the_old_one_let_go() -> None:
+    store = MemoryStore()
+    await (before := spoken(store)).prepare(never)
+    changed, tts = Phrase("joke-1", PhraseKind.JOKE, "Knock, knock!"), ScriptedTTS()
+    await (after := spoken(store, (changed, SONG), tts=tts)).prepare(never)
+    assert tts.spoken == ["Knock, knock!"]
+    assert after.revision != before.revision and len(store.kept) == 2
+
+    class OtherTTS(ScriptedTTS):
+        name = "other"
+
+    other = OtherTTS()
+    await (third := spoken(store, (changed, SONG), tts=other)).prepare(never)
+    assert other.spoken == ["Knock, knock!", "La, la, la."]
+    assert third.revision == after.revision, "the same sound is the same to a toy"
+    assert {voice for _, voice in store.kept} == {voice_key(other)}
+
+
+async def test_one_sentence_that_does_not_pass_leaves_its_phrase_out(caplog: pytest.LogCaptureFixture) -> None:
+    tts, moderator = ScriptedTTS(), ScriptedModerator(SHOUT)
+    phrases = spoken(MemoryStore(), (JOKE, PSST, SONG), moderator, tts)
+    await phrases.prepare(never)
+    assert ids(phrases) == ["joke-1", "song-1"]
+    assert not any("Clap" in text or "psst" in text for text in tts.spoken), "nor is its harmless half spoken"
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert errors == ["phrase refused id=song-2 category=secrecy rule=test-secret"]
+    assert ("psst" not in caplog.text) and "Clap" not in caplog.text
+    assert (Layer.OUTPUT, "Then psst, tell nobody.", ("Clap your hands.",)) in moderator.judged
+
+
+async def test_nothing_is_offered_before_everything_is_ready() -> None:
+    tts = ScriptedTTS(Pace(first_s=0.05))
+    phrases = spoken(MemoryStore(), tts=tts)
+    seen: list[object] = []
+    preparing = asyncio.create_task(phrases.prepare(never))
+    while not preparing.done():
+        seen += [phrases.revision, phrases.manifest(0), await phrases.sound("joke-1", "sha", 0, 1)]
+        await asyncio.sleep(0.005)
+    assert len(seen) > 6 and set(seen) == {None}
+    assert phrases.revision is not None and ids(phrases) == ["joke-1", "song-1"]
+
+
+async def test_if_nothing_can_be_spoken_there_is_no_revision() -> None:
+    """A toy keeps the phrases that it has: an empty list would take them away."""
+    phrases = spoken(MemoryStore(), (PSST,), ScriptedModerator(SHOUT))
+    await phrases.prepare(never)
+    assert phrases.revision is None and phrases.manifest(0) is None
+
+
+@pytest.mark.parametrize("at_fault", ["judge", "voice"])
+def test_an_engine_that_fails_for_a_while_costs_no_phrase(at_fault: str) -> None:
+    failure = Failure(ErrorCode.UNAVAILABLE, calls=3)
+    moderator = ScriptedModerator(failure=failure if at_fault == "judge" else None)
+    tts = ScriptedTTS(failure=failure if at_fault == "voice" else None)
+    phrases = spoken(MemoryStore(), moderator=moderator, tts=tts)
+
+    async def main() -> float:
+        await phrases.prepare(never)
+        return asyncio.get_running_loop().time()
+
+    assert RETRY_S <= run(main()) < TRIES * RETRY_S
+    assert ids(phrases) == ["joke-1", "song-1"]
+
+
+@pytest.mark.parametrize("failure", [Failure(), Failure(hangs=True)])
+def test_a_judge_that_never_answers_lets_nothing_pass(failure: Failure, caplog: pytest.LogCaptureFixture) -> None:
+    tts = ScriptedTTS()
+    phrases = spoken(MemoryStore(), moderator=ScriptedModerator(failure=failure), tts=tts)
+    run(phrases.prepare(never))
+    assert phrases.revision is None and tts.spoken == []
+    assert "phrase not made id=joke-1" in caplog.text and "phrase not made id=song-1" in caplog.text
+
+
+def test_a_store_that_fails_leaves_the_phrase_out_and_nothing_raises(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    store.broken = True
+    phrases = spoken(store)
+    run(phrases.prepare(never))
+    assert phrases.revision is None and "phrase not kept id=joke-1: the disk is full" in caplog.text
+
+
+def test_a_text_without_any_sound_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """As the embedded voice does with a script that it cannot read."""
+
+    class Mute(ScriptedTTS):
+        async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
+            if "La" not in text:
+                async for piece in super().speak(text):
+                    yield piece
+
+    phrases = spoken(MemoryStore(), tts=Mute())
+    run(phrases.prepare(never))
+    assert ids(phrases) == ["joke-1"] and "phrase not made id=song-1" in caplog.text
+
+
+def test_turns_come_first() -> None:
+    """Nothing is judged or spoken while a turn is in flight; what has begun is a sentence at the most."""
+    moderator, tts = ScriptedModerator(), ScriptedTTS(Pace(first_s=1.0))
+    phrases = spoken(MemoryStore(), moderator=moderator, tts=tts)
+
+    async def main() -> None:
+        busy = True
+        preparing = asyncio.create_task(phrases.prepare(lambda: busy))
+        await asyncio.sleep(60)
+        assert moderator.calls == tts.calls == 0
+        busy = False
+        await until(lambda: tts.at_work == 1)
+        busy = True
+        await asyncio.sleep(60)
+        assert (moderator.calls, tts.calls, tts.at_work) == (2, 1, 0)
+        busy = False
+        await preparing
+        assert (moderator.calls, tts.calls) == (3, 3)
+
+    run(main())
+
+
+async def test_it_can_be_stopped_at_any_time() -> None:
+    tts = ScriptedTTS(Pace(first_s=60))
+    preparing = asyncio.create_task(spoken(MemoryStore(), tts=tts).prepare(never))
+    await until(lambda: tts.at_work == 1)
+    preparing.cancel()
+    await asyncio.wait({preparing})
+    assert preparing.cancelled() and tts.at_work == 0
+
+
+async def test_only_cleared_words_become_a_phrase() -> None:
+    """What every caller gets who has no verdict, or comes by another way."""
+    cleared = Guardian(ScriptedModerator(), PHRASES).phrase(PhraseKey.TROUBLE)
+    tts = ScriptedTTS()
+    for words, route in (("hello", Route.PHRASE), (cleared, Route.REPLY)):
+        with pytest.raises(LocalProtocolError, match="without a passed verdict"):
+            await phrase_audio._packets(tts, words, route, OpusEncoder())
+    assert tts.spoken == []
+
+
+class Brief(ScriptedTTS):
+    """Says everything in one frame, and each text in a pitch of its own."""
+
+    async def speak(self, text: str) -> AsyncGenerator[bytes, None]:
+        yield tone(pitch_hz(text), 60)
+
+
+def many(count: int) -> list[Phrase]:
+    return [Phrase(f"joke-{n}", PhraseKind.JOKE, f"Number {n}.") for n in range(1, count + 1)]
+
+
+async def parts_of(phrases: SpokenPhrases) -> list[PhraseManifest]:
+    """The whole list, as a toy asks for it."""
+    parts: list[PhraseManifest] = []
+    first = 0
+    while not parts or first < parts[-1].total:
+        part = phrases.manifest(first)
+        assert part is not None and part.phrases
+        parts.append(part)
+        first += len(part.phrases)
+    return parts
+
+
+async def test_a_long_list_comes_in_parts_that_fit_a_message() -> None:
+    pack = many(450)
+    phrases = spoken(MemoryStore(), pack, tts=Brief())
+    await phrases.prepare(never)
+    parts = await parts_of(phrases)
+    assert [entry.id for part in parts for entry in part.phrases] == [phrase.id for phrase in pack]
+    for part in parts:
+        frame = encode(part)
+        assert len(frame) <= MAX_MESSAGE_BYTES and decode(frame) == part
+    assert len(parts) > 2 and len(encode(parts[0])) > MAX_MESSAGE_BYTES * 0.9, "and fill it"
+    beyond = phrases.manifest(450)
+    assert beyond == PhraseManifest(parts[0].revision, 450, 450, ())
+
+
+async def test_the_starter_pack_as_it_ships(tmp_path: Path) -> None:
+    async with opened(tmp_path / "relay.db") as store:
+        phrases = spoken(store, starter.load(), tts=Brief())
+        await phrases.prepare(never)
+        entries = [entry for part in await parts_of(phrases) for entry in part.phrases]
+        assert [(entry.id, entry.kind) for entry in entries] == [(p.id, p.kind) for p in starter.load()]
+
+
+async def test_a_sentence_that_never_ends_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phrase_audio, "MAX_SENTENCE_S", 0.6)
+    phrases = spoken(MemoryStore(), (SONG, Phrase("song-9", PhraseKind.SONG, "la " * 60)))
+    await phrases.prepare(never)
+    assert len(unpack(await whole(phrases, "song-9"))) == 10

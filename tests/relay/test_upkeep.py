@@ -1,0 +1,325 @@
+"""What is not about a turn: nothing is acknowledged before it is stored, and no command is sent twice for nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pommai.errors import RemoteProtocolError, StoreError
+from pommai.link import ASIDE, Side
+from pommai.protocol import (
+    MAX_CHUNKS,
+    MAX_PACKET_BYTES,
+    Command,
+    CommandDone,
+    Error,
+    ErrorCode,
+    EventBatch,
+    EventRecord,
+    EventsStored,
+    PhraseChunk,
+    PhraseEnd,
+    PhraseManifest,
+    PhrasesWanted,
+    PhraseWanted,
+    ToToy,
+)
+from pommai.relay.phrase_audio import SpokenPhrases
+from pommai.relay.settings import StoreSettings
+from pommai.relay.stores.sqlite import SqliteStore
+from pommai.relay.upkeep import Answerable, Upkeep
+from pommai.starter import Phrase, PhraseKind
+from pommai.wire import encode
+from tests.relay.test_store import NOW_S, opened
+from tests.relay.toybox import Engines
+
+BROKEN = "the disk is full"
+
+
+@dataclass
+class Wire:
+    """The toy's end. `left`: how many messages still get through."""
+
+    got: list[ToToy | PhraseChunk] = field(default_factory=list)
+    left: int = 1_000
+
+    async def take(self, message: ToToy | PhraseChunk) -> None:
+        if not self.left:
+            raise ConnectionResetError
+        self.left -= 1
+        encode(message)
+        assert isinstance(message, Error) or type(message) in ASIDE[Side.RELAY]
+        self.got.append(message)
+
+
+class FailingStore(SqliteStore):
+    """A store whose writes and reads fail while `broken`; what it was asked before counts as not asked."""
+
+    broken = False
+
+    async def _run(self, call: Callable[[], Any]) -> Any:
+        if self.broken:
+            raise StoreError(BROKEN)
+        return await super()._run(call)
+
+
+def upkeep(store: SqliteStore, wire: Wire, toy: str = "teddy", phrases: SpokenPhrases | None = None) -> Upkeep:
+    return Upkeep(toy, store, phrases, wire.take, unix_time=lambda: NOW_S)
+
+
+def event(number: int, *, urgent: bool = False, kind: str = "gesture") -> EventRecord:
+    return EventRecord(f"e{number}", kind, NOW_S - 5, urgent, {"phrase": "joke-1"})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "relay.db"
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_batch_is_acknowledged_whole_also_what_was_known(path: Path) -> None:
+    async with opened(path) as store:
+        wire = Wire()
+        served = upkeep(store, wire)
+        await served.receive(EventBatch((event(1), event(2))))
+        await served.receive(EventBatch((event(2), event(3))))
+        await served.receive(EventBatch(()))
+        assert wire.got == [EventsStored(("e1", "e2")), EventsStored(("e2", "e3")), EventsStored(())]
+        stored = await store.list_events("teddy", 9)
+        assert [kept.event.id for kept in stored] == ["e1", "e2", "e3"]
+        assert {kept.received_at_s for kept in stored} == {NOW_S}
+
+
+async def test_an_acknowledgement_that_is_lost_costs_nothing(path: Path) -> None:
+    """The relay has stored, and breaks before it can say so; the toy sends everything again."""
+    async with opened(path) as store:
+        with pytest.raises(ConnectionResetError):
+            await upkeep(store, Wire(left=0)).receive(EventBatch((event(1),)))
+        wire = Wire()
+        await upkeep(store, wire).receive(EventBatch((event(1),)))
+        assert wire.got == [EventsStored(("e1",))]
+        assert len(await store.list_events("teddy", 9)) == 1
+
+
+async def test_what_cannot_be_stored_is_not_acknowledged_and_may_come_again(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = await FailingStore.open(StoreSettings(str(path)))
+    wire = Wire()
+    served = upkeep(store, wire)
+    store.broken = True
+    await served.receive(EventBatch((event(1, urgent=True),)))
+    assert wire.got == [Error(ErrorCode.UNAVAILABLE, retryable=True)]
+    assert [record.getMessage() for record in caplog.records] == [f"events not stored toy=teddy: {BROKEN}"]
+    store.broken = False
+    await served.receive(EventBatch((event(1, urgent=True),)))
+    assert wire.got[1:] == [EventsStored(("e1",))]
+    await store.close()
+
+
+async def test_an_urgent_event_is_in_the_log_once_and_its_data_never(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(path) as store:
+        served = upkeep(store, Wire())
+        batch = EventBatch((event(1), event(2, urgent=True, kind="help")))
+        await served.receive(batch)
+        await served.receive(batch)
+    logged = [(record.levelno, record.getMessage()) for record in caplog.records]
+    assert logged == [(logging.WARNING, "urgent event toy=teddy kind=help id=e2")]
+
+
+async def test_a_call_for_help_from_before_the_toy_was_forgotten_is_told_but_not_kept(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(path) as store:
+        await store.forget("teddy")
+        wire = Wire()
+        await upkeep(store, wire).receive(EventBatch((event(1, urgent=True),)))
+        assert wire.got == [EventsStored(("e1",))], "the toy need not keep it either"
+        assert await store.list_events("teddy", 9) == []
+    assert "urgent event toy=teddy kind=gesture id=e1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        EventRecord("e1", "I am sad and my name is Tim", 1.0, urgent=True),
+        EventRecord("e1\nurgent event toy=panda", "help", 1.0, urgent=True),
+        EventRecord("", "help", 1.0),
+    ],
+)
+async def test_no_text_of_a_toy_reaches_store_or_log(
+    path: Path, caplog: pytest.LogCaptureFixture, record: EventRecord
+) -> None:
+    async with opened(path) as store:
+        wire = Wire()
+        with pytest.raises(RemoteProtocolError) as caught:
+            await upkeep(store, wire).receive(EventBatch((event(2), record)))
+        assert caught.value.code == ErrorCode.BAD_MESSAGE
+        assert wire.got == [] and await store.list_events("teddy", 9) == []
+    assert not caplog.records and "Tim" not in str(caught.value)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+async def test_commands_go_out_in_order_once_a_connection_until_they_are_answered(path: Path) -> None:
+    async with opened(path) as store:
+        first = await store.queue_command("teddy", "volume", value=0.4, now_s=NOW_S - 2)
+        second = await store.queue_command("teddy", "play", phrase="joke-1", now_s=NOW_S - 1)
+        await store.queue_command("panda", "restart", now_s=NOW_S)
+        wire = Wire()
+        served = upkeep(store, wire)
+        await served.welcomed()
+        assert wire.got == [Command(first, "volume", 0.4), Command(second, "play", phrase="joke-1")]
+        third = await store.queue_command("teddy", "celebrate", now_s=NOW_S)
+        await served.look_again()
+        await served.look_again()
+        assert wire.got[2:] == [Command(third, "celebrate")]
+        await served.receive(CommandDone(first))
+        await served.receive(CommandDone(second, ErrorCode.UNAVAILABLE))
+        again = Wire()
+        await upkeep(store, again).welcomed()
+        assert again.got == [Command(third, "celebrate")], "at the next welcome, what was not answered"
+        done = await store.find_command(second)
+        assert done is not None and (done.done_at_s, done.code) == (NOW_S, "unavailable")
+
+
+async def test_answers_to_nothing_change_nothing(path: Path) -> None:
+    async with opened(path) as store:
+        wire = Wire()
+        id = await store.queue_command("panda", "pause", now_s=NOW_S)
+        for unknown in (id, "nothing"):
+            await upkeep(store, wire).receive(CommandDone(unknown))
+        assert wire.got == [] and len(await store.pending_commands("panda")) == 1
+        with pytest.raises(RemoteProtocolError):
+            await upkeep(store, wire).receive(CommandDone("a word or two"))
+
+
+async def test_a_store_that_fails_delays_commands_and_ends_nothing(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = await FailingStore.open(StoreSettings(str(path)))
+    id = await store.queue_command("teddy", "pause", now_s=NOW_S)
+    wire = Wire()
+    served = upkeep(store, wire)
+    store.broken = True
+    await served.welcomed()
+    assert wire.got == [] and "commands not read toy=teddy" in caplog.text
+    with pytest.raises(StoreError):
+        await served.look_again()
+    store.broken = False
+    await served.look_again()
+    assert wire.got == [Command(id, "pause")]
+    store.broken = True
+    await served.receive(CommandDone(id))
+    assert f"answer not stored toy=teddy id={id}" in caplog.text
+    store.broken = False
+    assert [command.id for command in await store.pending_commands("teddy")] == [id], "it comes again and is answered"
+    await store.close()
+
+
+async def test_a_command_that_could_not_be_sent_goes_out_on_the_next_connection(path: Path) -> None:
+    async with opened(path) as store:
+        id = await store.queue_command("teddy", "pause", now_s=NOW_S)
+        with pytest.raises(ConnectionResetError):
+            await upkeep(store, Wire(left=0)).welcomed()
+        wire = Wire()
+        await upkeep(store, wire).welcomed()
+        assert wire.got == [Command(id, "pause")]
+
+
+# --- phrases ----------------------------------------------------------------------------------------------------------
+
+PACK = (
+    Phrase("joke-1", PhraseKind.JOKE, "What is brown and sticky? A stick! " * 12),
+    Phrase("song-1", PhraseKind.SONG, "La, la, la."),
+)
+
+
+async def spoken(store: SqliteStore, pack: Sequence[Phrase] = PACK) -> SpokenPhrases:
+    pipeline = Engines().pipeline()
+    phrases = SpokenPhrases(pack, pipeline.guardian, pipeline.tts, store)
+    await phrases.prepare(lambda: False)
+    return phrases
+
+
+async def test_a_toy_without_phrases_to_have_is_told_so(path: Path) -> None:
+    async with opened(path) as store:
+        unready = SpokenPhrases(PACK, Engines().pipeline().guardian, Engines().tts, store)
+        for phrases in (None, unready):
+            wire = Wire()
+            served = upkeep(store, wire, phrases=phrases)
+            assert served.revision is None
+            await served.receive(PhrasesWanted())
+            await served.receive(PhraseWanted(7, "joke-1", "sha", 0))
+            assert wire.got == [Error(ErrorCode.UNAVAILABLE, retryable=True), PhraseEnd(7, ErrorCode.UNAVAILABLE)]
+
+
+async def test_a_phrase_comes_in_pieces_and_is_what_the_list_says(path: Path) -> None:
+    async with opened(path) as store:
+        wire = Wire()
+        served = upkeep(store, wire, phrases=await spoken(store))
+        await served.receive(PhrasesWanted())
+        (manifest,) = wire.got
+        assert isinstance(manifest, PhraseManifest) and manifest.revision == served.revision
+        entry = manifest.phrases[0]
+        assert (entry.id, entry.kind, manifest.total, manifest.first) == ("joke-1", "joke", 2, 0)
+        got, request = b"", 0
+        while len(got) < entry.size:
+            wire.got.clear()
+            await served.receive(PhraseWanted(request, entry.id, entry.sha256, len(got)))
+            *pieces, end = wire.got
+            assert end == PhraseEnd(request) and 0 < len(pieces) <= MAX_CHUNKS
+            for sequence, piece in enumerate(pieces):
+                assert isinstance(piece, PhraseChunk) and (piece.request, piece.sequence) == (request, sequence)
+                assert len(piece.chunk) <= MAX_PACKET_BYTES
+                got += piece.chunk
+            request += 1
+        assert request > 1 and len(got) == entry.size
+        assert hashlib.sha256(got).hexdigest() == entry.sha256
+
+
+async def test_a_phrase_that_is_not_there_as_the_toy_knows_it(path: Path) -> None:
+    async with opened(path) as store:
+        wire = Wire()
+        phrases = await spoken(store)
+        served = upkeep(store, wire, phrases=phrases)
+        manifest = phrases.manifest(0)
+        assert manifest is not None
+        entry = manifest.phrases[1]
+        wanted: list[Answerable] = [
+            PhraseWanted(1, "joke-99", entry.sha256, 0),
+            PhraseWanted(2, entry.id, "0" * 64, 0),
+            PhraseWanted(3, entry.id, entry.sha256, entry.size + 1),
+            PhraseWanted(4, entry.id, entry.sha256, entry.size),
+        ]
+        for message in wanted:
+            await served.receive(message)
+        unavailable = [PhraseEnd(n, ErrorCode.UNAVAILABLE) for n in (1, 2, 3)]
+        assert wire.got == [*unavailable, PhraseEnd(4)], "a toy that has all of it gets no more"
+
+
+async def test_a_store_that_fails_ends_the_phrase_and_nothing_else(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = await FailingStore.open(StoreSettings(str(path)))
+    phrases = await spoken(store)
+    manifest = phrases.manifest(0)
+    assert manifest is not None
+    entry = manifest.phrases[0]
+    wire = Wire()
+    store.broken = True
+    await upkeep(store, wire, phrases=phrases).receive(PhraseWanted(1, entry.id, entry.sha256, 0))
+    assert wire.got == [PhraseEnd(1, ErrorCode.UNAVAILABLE)] and "phrase not read toy=teddy" in caplog.text
+    store.broken = False
+    await store.close()
