@@ -15,11 +15,20 @@ from pommai.errors import LocalProtocolError, RemoteProtocolError
 from pommai.protocol import (
     AudioFrame,
     Cancel,
+    Command,
+    CommandDone,
     Error,
     ErrorCode,
+    EventBatch,
+    EventsStored,
     Goodbye,
     Hello,
     Message,
+    PhraseChunk,
+    PhraseEnd,
+    PhraseManifest,
+    PhrasesWanted,
+    PhraseWanted,
     Sentence,
     SpeakingEnd,
     SpeakingStart,
@@ -27,8 +36,8 @@ from pommai.protocol import (
     UtteranceEnd,
     UtteranceStart,
     Welcome,
-    type_name,
 )
+from pommai.wire import type_name
 
 
 class Side(StrEnum):
@@ -92,7 +101,19 @@ ALLOWED: dict[Phase, dict[tuple[Side, type], Phase]] = {
     },
     Phase.CLOSED: {},
 }
-"""Phase → (who sends, what) → the phase after it. An `Error` without a turn may come in any phase and changes none."""
+"""Phase → (who sends, what) → the phase after it. An `Error` without a turn may come in any phase and changes none.
+
+A `Welcome` that resumes a turn leads to `THINKING` of that turn, and not to `IDLE`.
+"""
+
+ASIDE: dict[Side, frozenset[type]] = {
+    _TOY: frozenset({EventBatch, CommandDone, PhrasesWanted, PhraseWanted}),
+    _RELAY: frozenset({EventsStored, Command, PhraseManifest, PhraseChunk, PhraseEnd}),
+}
+"""What is about the toy and not about a turn: each side may send it in any phase of `WELCOMED`, and it changes none."""
+
+WELCOMED = frozenset({Phase.IDLE, *IN_TURN})
+"""The phases between the welcome and the end."""
 
 
 class _NotAllowedError(Exception):
@@ -131,16 +152,20 @@ class Link:
 
     def _advance(self, sender: Side, message: Message) -> bool:
         """Move to the phase after `message`; False if it is an echo and moves nothing."""
-        turn: int | None = getattr(message, "turn", None)
+        turn: int | None = None if isinstance(message, Hello) else getattr(message, "turn", None)
         if isinstance(message, Error) and turn is None:
             return True
         if self._is_echo(sender, message, turn):
             return False
+        if type(message) in ASIDE[sender] and self.phase in WELCOMED:
+            return True
         after = ALLOWED[self.phase].get((sender, type(message)))
         if after is None:
             raise _NotAllowedError(f"{type_name(type(message))} while {self.phase}")
         if isinstance(message, UtteranceStart):
             self.turn = message.turn
+        if isinstance(message, Welcome) and message.resumed is not None:
+            self.turn, after = message.resumed, Phase.THINKING
         if after not in IN_TURN:
             self._ended_by = sender
         self.phase = after

@@ -1,36 +1,44 @@
-"""pommai/1: every message on the wire between a toy and the relay, and how each is written and read.
+"""pommai/1: every message on the wire between a toy and the relay.
 
-Text frames are JSON objects with a `type`; binary frames are audio: a fixed header and one Opus packet.
-Every message of a turn carries the turn's number. Unknown fields are ignored, every size is capped, and what is
-wrong raises RemoteProtocolError with the `ErrorCode` to answer. The order of messages belongs to `pommai.link`.
-`docs/protocol.md` is the reference for other implementations.
+Control messages are text, sound is binary. Every message of a turn carries the turn's number; those about the toy
+itself may come at any time after the welcome. How all are written and read is `pommai.wire`'s, their order is
+`pommai.link`'s. `docs/protocol.md` is the reference for other implementations.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import struct
-import types
-import typing
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Final, NewType
 
-from pommai.errors import LocalProtocolError, RemoteProtocolError
+SUBPROTOCOL: Final = "pommai.v1"
+VERSION: Final = 1
+PATH: Final = "/v1/toy"
 
-SUBPROTOCOL = "pommai.v1"
-VERSION = 1
-PATH = "/v1/toy"
-
-FRAME_MS = 60
+FRAME_MS: Final = 60
 """Opus frame length: at 24 kbit/s, 60 ms is what fits both 50 kbit/s on the wire and 10:1 (docs/protocol.md)."""
 
-MAX_MESSAGE_BYTES = 16_384
-MAX_TEXT_CHARS = 4_096
-MAX_PACKET_BYTES = 1_275
-"""The largest Opus packet of one frame (RFC 6716, 3.2.1)."""
-MAX_TURN = 2**32 - 1
+MAX_MESSAGE_BYTES: Final = 16_384
+MAX_TEXT_CHARS: Final = 4_096
+MAX_PACKET_BYTES: Final = 1_275
+"""The largest Opus packet of one frame (RFC 6716, 3.2.1), and the largest piece of a phrase."""
+
+MAX_TURN: Final = 2**32 - 1
+MAX_ITEMS: Final = 200
+"""The longest list in a message; a message over `MAX_MESSAGE_BYTES` is refused before it is counted."""
+
+RESUME_S: Final = 30.0
+"""How long after a drop an interrupted reply may still be resumed; both sides keep to it."""
+
+MAX_CHUNKS: Final = 8
+"""The most pieces of a phrase that one `PhraseWanted` brings: some 10 kB, which a turn may have to wait for."""
+
+Signed = NewType("Signed", int)
+"""A whole number that may be negative; every other number on the wire is 0 or more."""
+
+Value = str | int | float | bool
+"""What an event's data may hold. A text is a token of at most 64 of `wire.TOKEN`'s characters: no room for words."""
 
 
 class ErrorCode(StrEnum):
@@ -45,6 +53,7 @@ class ErrorCode(StrEnum):
     PAUSED = "paused"
     QUIET_HOURS = "quiet_hours"
     DAILY_LIMIT = "daily_limit"
+    CONVERSATION_LIMIT = "conversation_limit"
     TIMEOUT = "timeout"
     UNAVAILABLE = "unavailable"
     RATE_LIMITED = "rate_limited"
@@ -56,16 +65,69 @@ class ErrorCode(StrEnum):
     REST_OVER = "rest_over"
 
 
+# --- values inside messages -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsRecord:
+    """What parents allow, as the toy has to keep it, also without a network. Minutes are those of the local day.
+
+    `daily_limit_s`, `max_conversation_s`: 0 for no limit. `used_today_s`: talk that the relay has counted today.
+    `utc_offset_min`: the local time of the toy's home, east of Greenwich.
+    """
+
+    paused: bool = False
+    quiet_from_min: int = 0
+    quiet_until_min: int = 0
+    daily_limit_s: float = 0.0
+    max_conversation_s: float = 0.0
+    volume_ceiling: float = 1.0
+    used_today_s: float = 0.0
+    utc_offset_min: Signed = Signed(0)
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """Something that happened on the toy, kept until the relay has acknowledged its `id`. Never words, never sound.
+
+    `id`: unique for ever; the relay stores an id once. `kind`: a token. `at_s`: Unix seconds, as well as the toy
+    knew. `urgent`: goes before all others.
+    """
+
+    id: str
+    kind: str
+    at_s: float
+    urgent: bool = False
+    data: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PhraseEntry:
+    """A phrase that the relay has spoken for this toy. `sha256`: hex, of its `size` bytes (see `pommai.packets`)."""
+
+    id: str
+    kind: str
+    sha256: str
+    size: int
+
+
 # --- toy to relay -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first message of a toy. `captions`: send transcripts and sentences as text too."""
+    """The first message of a toy. `captions`: send transcripts and sentences as text too.
+
+    After a drop in mid-turn: `session` is the one that was lost, `turn` the one to resume, `next_sequence` the first
+    frame of its reply that the toy does not have.
+    """
 
     version: int
     firmware: str
     captions: bool = False
+    session: str | None = None
+    turn: int | None = None
+    next_sequence: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +151,38 @@ class Cancel:
     turn: int
 
 
+@dataclass(frozen=True, slots=True)
+class EventBatch:
+    """What happened on the toy and was not yet acknowledged."""
+
+    events: tuple[EventRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandDone:
+    """The command `id` was obeyed, or could not be: then `code` says why. It is not to be sent again."""
+
+    id: str
+    code: ErrorCode | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PhrasesWanted:
+    """Send the manifest, from entry number `first` on."""
+
+    first: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PhraseWanted:
+    """Send up to `MAX_CHUNKS` pieces of a phrase, from byte `offset` on. `request`: a number for the answer."""
+
+    request: int
+    id: str
+    sha256: str
+    offset: int
+
+
 # --- relay to toy -----------------------------------------------------------------------------------------------------
 
 
@@ -96,7 +190,9 @@ class Cancel:
 class Welcome:
     """The answer to Hello. `server_time_s`: Unix time, for a toy without a clock. `paused`: why it rests, if so.
 
-    `volume_ceiling`: the loudest that parents allow, 0.0 to 1.0.
+    `volume_ceiling`: the loudest that parents allow, 0.0 to 1.0. `resumed`: the turn whose reply goes on, if one does:
+    the link is then where that turn's `UtteranceEnd` had led. `limits`: for the toy to keep. `phrases`: the revision of
+    the phrases that the relay has for this toy.
     """
 
     version: int
@@ -105,6 +201,9 @@ class Welcome:
     max_utterance_s: float
     paused: ErrorCode | None = None
     volume_ceiling: float = 1.0
+    resumed: int | None = None
+    limits: LimitsRecord | None = None
+    phrases: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +216,10 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class SpeakingStart:
-    """The reply begins; audio frames of this turn follow."""
+    """The reply begins; audio frames of this turn follow. `mood`: a light to show with it, see `lights.Mood`."""
 
     turn: int
+    mood: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,18 +254,70 @@ class Goodbye:
     retry_after_s: float
 
 
-ToRelay = Hello | UtteranceStart | UtteranceEnd | Cancel
-ToToy = Welcome | Transcript | SpeakingStart | Sentence | SpeakingEnd | Error | Goodbye
+@dataclass(frozen=True, slots=True)
+class EventsStored:
+    """The events with these ids are stored for good; the toy need not keep them."""
+
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Do something; answer with CommandDone. It is sent again at each welcome until then, so an `id` is obeyed once.
+
+    `action`: volume, brightness (with `value` 0.0 to 1.0), pause, resume, play (with the `phrase`'s id), celebrate,
+    restart. A toy that does not know an action answers `unknown_type`.
+    """
+
+    id: str
+    action: str
+    value: float | None = None
+    phrase: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PhraseManifest:
+    """Phrases from entry number `first` of `total` on, as many as fit."""
+
+    revision: str
+    first: int
+    total: int
+    phrases: tuple[PhraseEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PhraseEnd:
+    """The pieces that `request` asked for have been sent, or cannot be: then `code` says why."""
+
+    request: int
+    code: ErrorCode | None = None
+
+
+ToRelay = Hello | UtteranceStart | UtteranceEnd | Cancel | EventBatch | CommandDone | PhrasesWanted | PhraseWanted
+ToToy = (
+    Welcome
+    | Transcript
+    | SpeakingStart
+    | Sentence
+    | SpeakingEnd
+    | Error
+    | Goodbye
+    | EventsStored
+    | Command
+    | PhraseManifest
+    | PhraseEnd
+)
 Control = ToRelay | ToToy
 
 
-# --- audio ------------------------------------------------------------------------------------------------------------
+# --- binary -----------------------------------------------------------------------------------------------------------
 
 
 class FrameKind(IntEnum):
-    """First byte of a binary frame. Other kinds (phrase sync) will get numbers of their own."""
+    """First byte of a binary frame."""
 
     SPEECH = 1
+    PHRASE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,101 +327,16 @@ class AudioFrame:
     turn: int
     sequence: int
     packet: bytes
-    kind: FrameKind = FrameKind.SPEECH
 
 
-Message = Control | AudioFrame
+@dataclass(frozen=True, slots=True)
+class PhraseChunk:
+    """A piece of a phrase, 1 to `MAX_PACKET_BYTES` bytes; `sequence` counts from 0 in each `request`."""
 
-_HEADER = struct.Struct("!BIH")
-"""kind, turn, sequence: 7 bytes, big-endian."""
-
-
-# --- the codec, driven by the field types -----------------------------------------------------------------------------
-
-
-def type_name(message_class: type) -> str:
-    """The wire's name of a message class: `UtteranceStart` is `utterance_start`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", message_class.__name__).lower()
+    request: int
+    sequence: int
+    chunk: bytes
 
 
-CONTROL: dict[str, type] = {type_name(cls): cls for cls in typing.get_args(Control)}
-_HINTS: dict[type, dict[str, Any]] = {cls: typing.get_type_hints(cls) for cls in CONTROL.values()}
-
-
-def encode(message: Message) -> str | bytes:
-    """The frame to send: `str` for a text frame, `bytes` for a binary one. Raises LocalProtocolError over a cap."""
-    if isinstance(message, AudioFrame):
-        if not 0 < len(message.packet) <= MAX_PACKET_BYTES:
-            raise LocalProtocolError(f"an audio packet of {len(message.packet)} bytes")
-        return _HEADER.pack(message.kind, message.turn, message.sequence) + message.packet
-    payload = {"type": type_name(type(message))}
-    payload |= {f.name: v for f in fields(message) if (v := getattr(message, f.name)) is not None}
-    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
-    if len(text.encode()) > MAX_MESSAGE_BYTES:
-        raise LocalProtocolError(f"a {payload['type']} message over {MAX_MESSAGE_BYTES} bytes")
-    return text
-
-
-def decode(frame: str | bytes) -> Message:
-    """The message in a frame as it came from the wire. Raises RemoteProtocolError with the code to answer."""
-    return _decode_audio(frame) if isinstance(frame, bytes) else _decode_control(frame)
-
-
-def _decode_audio(frame: bytes) -> AudioFrame:
-    if len(frame) <= _HEADER.size:
-        raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "a binary frame without a packet")
-    if len(frame) > _HEADER.size + MAX_PACKET_BYTES:
-        raise RemoteProtocolError(ErrorCode.TOO_LARGE, f"a binary frame of {len(frame)} bytes")
-    kind, turn, sequence = _HEADER.unpack_from(frame)
-    try:
-        frame_kind = FrameKind(kind)
-    except ValueError:
-        raise RemoteProtocolError(ErrorCode.UNKNOWN_TYPE, f"a binary frame of kind {kind}") from None
-    return AudioFrame(turn, sequence, frame[_HEADER.size :], frame_kind)
-
-
-def _decode_control(frame: str) -> Control:
-    if len(frame.encode(errors="replace")) > MAX_MESSAGE_BYTES:
-        raise RemoteProtocolError(ErrorCode.TOO_LARGE, "a text frame over the cap")
-    try:
-        payload = json.loads(frame)
-    except (ValueError, RecursionError):
-        raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "a text frame that is not JSON") from None
-    if not isinstance(payload, dict) or not isinstance(payload.get("type"), str):
-        raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, "a text frame that is not an object with a type")
-    message_class = CONTROL.get(payload["type"])
-    if message_class is None:
-        raise RemoteProtocolError(ErrorCode.UNKNOWN_TYPE, "a message of a type that this version does not know")
-    return typing.cast(Control, _decode_fields(message_class, payload))
-
-
-def _decode_fields(message_class: type, payload: dict[str, Any]) -> object:
-    assert is_dataclass(message_class)
-    values = {}
-    for field in fields(message_class):
-        if field.name in payload:
-            where = f"{type_name(message_class)}.{field.name}"
-            values[field.name] = _decode_value(_HINTS[message_class][field.name], payload[field.name], where)
-        elif field.default is MISSING:
-            detail = f"{type_name(message_class)} without {field.name}"
-            raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, detail)
-    return message_class(**values)
-
-
-def _decode_value(hint: Any, value: Any, where: str) -> Any:
-    """`value` checked against a field's type; numbers are finite and within the header's ranges."""
-    if isinstance(hint, types.UnionType):  # only `X | None` occurs
-        if value is None:
-            return None
-        hint = next(member for member in typing.get_args(hint) if member is not type(None))
-    if hint is str and isinstance(value, str) and len(value) <= MAX_TEXT_CHARS:
-        return value
-    if hint is bool and isinstance(value, bool):
-        return value
-    if hint is int and type(value) is int and 0 <= value <= MAX_TURN:
-        return value
-    if hint is float and type(value) in (int, float) and 0 <= value < 2**53:
-        return float(value)
-    if hint is ErrorCode and isinstance(value, str):
-        return ErrorCode(value) if value in list(ErrorCode) else ErrorCode.INTERNAL  # a code of a newer version
-    raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, f"{where} has a value that is not allowed")
+Binary = AudioFrame | PhraseChunk
+Message = Control | Binary

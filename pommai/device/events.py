@@ -7,10 +7,37 @@ turn carries its number, so that what comes late from an older turn can be told 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
+from pommai.limits import Rest
 from pommai.protocol import ErrorCode
 
-# --- events -----------------------------------------------------------------------------------------------------------
+
+class Occasion(StrEnum):
+    """Why the toy speaks by itself, from its own store of phrases. `jukebox` chooses the words."""
+
+    ACTIVITY = "activity"
+    REPEAT = "repeat"
+    STATUS = "status"
+    HELP = "help"
+    UNREACHABLE = "unreachable"
+    LOST_THREAD = "lost_thread"
+    RESTING = "resting"
+    BEDTIME = "bedtime"
+    NOTHING_TO_REPEAT = "nothing_to_repeat"
+    LOW_BATTERY = "low_battery"
+    PHRASE = "phrase"
+
+
+class Earcon(StrEnum):
+    """The sounds that are no words."""
+
+    START = "start"
+    END = "end"
+    ERROR = "error"
+
+
+# --- events: the relay and time ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +47,61 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The relay welcomed us. `paused`: why the toy rests for now, if it does."""
+    """The relay welcomed us. `paused`: why the toy rests for now, if it does. `resumed`: the turn that goes on."""
 
     paused: ErrorCode | None = None
+    resumed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """The connection to the relay is gone; the uplink goes on trying by itself. Comes before the next `Connected`."""
+    """The connection to the relay is gone; the uplink goes on trying by itself. Comes before the next `Connected`.
+
+    `complete`: everything of the reply in progress is here and only has to be played.
+    """
+
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestBegan:
+    """The toy itself knows that it must rest now: by what parents allowed, the time of day and the talk of today.
+
+    Comes again for as long as it holds, so that a turn may end first.
+    """
+
+    why: Rest
+
+
+@dataclass(frozen=True, slots=True)
+class RestEnded:
+    """The toy itself knows no reason to rest any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimitReached:
+    """The present state has lasted as long as it may (`machine.LIMIT_S`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayRequested:
+    """Somebody who may (the daemon, the control socket, a command of the relay) wants a phrase to be heard.
+
+    `phrase`: its id, for `Occasion.PHRASE`.
+    """
+
+    occasion: Occasion
+    phrase: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """The process is to end: SIGTERM, an upgrade. `restart`: it is to be started anew."""
+
+    restart: bool = False
+
+
+# --- events: the button -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +112,16 @@ class Pressed:
 @dataclass(frozen=True, slots=True)
 class Held:
     """The button has been down long enough to be a hold and not a tap."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLong:
+    """The button has been down for so long that it is a call for help, where there is nobody to talk to."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldForRestart:
+    """The button has been down for longest, and the open microphone heard nothing at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +139,9 @@ class Tapped:
     count: int
 
 
+# --- events: a turn ---------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class SpeakingStarted:
     """The relay began to send the reply of `turn`."""
@@ -64,7 +151,7 @@ class SpeakingStarted:
 
 @dataclass(frozen=True, slots=True)
 class PlaybackFinished:
-    """The last sample of the reply of `turn` has left the speaker."""
+    """The last sample of what `turn` had to say has left the speaker."""
 
     turn: int
 
@@ -82,24 +169,25 @@ class SoundFailed:
     """The microphone or the speaker stopped working. If it still does when it is next used, this comes again."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimeLimitReached:
-    """The present state has lasted as long as it may (`machine.LIMIT_S`)."""
-
-
 Event = (
     Started
     | Connected
     | Disconnected
+    | RestBegan
+    | RestEnded
+    | TimeLimitReached
+    | PlayRequested
+    | StopRequested
     | Pressed
     | Held
+    | HeldLong
+    | HeldForRestart
     | Released
     | Tapped
     | SpeakingStarted
     | PlaybackFinished
     | TurnFailed
     | SoundFailed
-    | TimeLimitReached
 )
 
 # --- effects ----------------------------------------------------------------------------------------------------------
@@ -108,6 +196,11 @@ Event = (
 @dataclass(frozen=True, slots=True)
 class Connect:
     """Start to keep a connection to the relay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """A press: make sure that the connection is alive, or try again now, before it is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +231,7 @@ class CloseMic:
 
 @dataclass(frozen=True, slots=True)
 class StartSpeaker:
-    """Play the reply of `turn` as it comes."""
+    """Play the reply of `turn` as it comes; go on where it is being played already."""
 
     turn: int
 
@@ -149,10 +242,44 @@ class StopSpeaker:
 
 
 @dataclass(frozen=True, slots=True)
+class Play:
+    """Say something of the toy's own on this occasion, as what `turn` has to say. `phrase`: for `Occasion.PHRASE`."""
+
+    turn: int
+    occasion: Occasion
+    phrase: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlayEarcon:
+    """Make a short sound over whatever there is; nothing waits for it."""
+
+    earcon: Earcon
+
+
+@dataclass(frozen=True, slots=True)
 class CancelTurn:
     """Tell the relay to forget `turn`."""
 
     turn: int
 
 
-Effect = Connect | OpenMic | StartUtterance | EndUtterance | CloseMic | StartSpeaker | StopSpeaker | CancelTurn
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the loop, when the earcon before it has been heard."""
+
+
+Effect = (
+    Connect
+    | Wake
+    | OpenMic
+    | StartUtterance
+    | EndUtterance
+    | CloseMic
+    | StartSpeaker
+    | StopSpeaker
+    | Play
+    | PlayEarcon
+    | CancelTurn
+    | Stop
+)

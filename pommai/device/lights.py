@@ -1,7 +1,8 @@
 """What each state of the toy looks like: patterns are pure functions of the seconds since the state began.
 
-An open microphone can be seen at every moment and is never mistaken: `Listening` alone lights blue, and nothing but
-blue, at `OPEN_MIC_BLUE` or more. A brightness setting dims all patterns alike and cannot put them out.
+An open microphone can be seen at every moment and is never mistaken: the states that open it light blue, nothing but
+blue, at `OPEN_MIC_BLUE` or more, and no mood can cover it. A brightness setting dims all patterns alike and cannot put
+them out.
 """
 
 from __future__ import annotations
@@ -9,19 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import accumulate
 from typing import Final
 
-from pommai.device.machine import (
+from pommai.device.states import (
     Booting,
     Connecting,
     Error,
+    Holding,
     Idle,
+    Interrupted,
     Listening,
     Offline,
     Paused,
+    Playing,
     Speaking,
     State,
+    Stopping,
     Thinking,
 )
 
@@ -146,23 +152,62 @@ def celebrate(seconds: float) -> Color:
     return _wheel(seconds, 1.0)
 
 
+def test(seconds: float) -> Color:
+    """For whoever looks at the wiring: red, green, blue, white, a second each."""
+    return (RED, GREEN, BLUE, WHITE)[int(seconds) % 4]
+
+
+def dark(seconds: float) -> Color:
+    """Off: the toy is about to be."""
+    return OFF
+
+
 # --- choosing one -----------------------------------------------------------------------------------------------------
+
+
+class Mood(StrEnum):
+    """What may be shown in place of the state's own pattern. The values are those of `SpeakingStart.mood`."""
+
+    ALERT = "alert"
+    CELEBRATE = "celebrate"
+    UPDATING = "updating"
+    LOW_BATTERY = "low_battery"
+    TEST = "test"
+
 
 _PATTERNS: Final[dict[type[State], Pattern]] = {
     Booting: connecting,
     Connecting: connecting,
     Idle: idle,
     Listening: listening,
+    Holding: listening,
     Thinking: thinking,
     Speaking: speaking,
+    Interrupted: connecting,
+    Playing: speaking,
     Offline: offline,
     Paused: paused,
     Error: error,
+    Stopping: dark,
 }
 
+_QUIET: Final = frozenset({Idle, Offline, Paused})
+_SILENT: Final = frozenset({*_QUIET, Connecting, Thinking, Speaking, Playing})
 
-def pattern_for(state: State) -> Pattern:
-    """The pattern of a state. It goes on undisturbed while only the contents of the state change."""
+_MOODS: Final[dict[Mood, tuple[Pattern, frozenset[type[State]]]]] = {
+    Mood.ALERT: (guardian_alert, _SILENT),
+    Mood.CELEBRATE: (celebrate, _SILENT),
+    Mood.TEST: (test, _SILENT),
+    Mood.LOW_BATTERY: (low_battery, _QUIET),
+    Mood.UPDATING: (updating, frozenset({Idle})),
+}
+"""The pattern of a mood, and the states that it may cover: never one with an open microphone, and never an error."""
+
+
+def pattern_for(state: State, mood: Mood | None = None) -> Pattern:
+    """The pattern of a state, or of a mood that may cover it. It goes on while only the contents of a state change."""
+    if mood is not None and type(state) in _MOODS[mood][1]:
+        return _MOODS[mood][0]
     return _PATTERNS[type(state)]
 
 

@@ -1,231 +1,282 @@
 """The whole behaviour of the toy: what it is now and what happens give what it is next and what it does.
 
-Rule one: a state says only what is true in it, so that no question about the toy ever needs two variables.
+Rule one: a state says only what is true in it, so that no question about the toy ever needs two variables. What passes
+by itself (a phrase, an error, a rest, a held button) lies on top of the state to come after it, its `then`, and what
+happens meanwhile happens to that one.
 Rule two: `step` decides and touches nothing; whatever it cannot decide from its two arguments belongs in an event.
 
-The microphone is open in `Listening` and in no other state. `turn` is the number of the last turn that was begun, 0
-before the first; numbers only grow, for as long as the process lives. docs/states.md lists all states and events.
+The microphone is open in `Listening` and in `Holding`, and in no other state. `turn` is the number of the last turn
+that was begun, 0 before the first; numbers only grow, for as long as the process lives, and what the toy says by itself
+takes a number too. docs/states.md lists all states and events.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
 
+from pommai.device.conversing import Step, answering, excuse, interrupted, listening, say, welcomed
 from pommai.device.events import (
     CancelTurn,
     CloseMic,
     Connect,
     Connected,
     Disconnected,
+    Earcon,
     Effect,
-    EndUtterance,
     Event,
-    Held,
+    HeldForRestart,
+    HeldLong,
+    Occasion,
     OpenMic,
     PlaybackFinished,
+    PlayEarcon,
+    PlayRequested,
     Pressed,
     Released,
+    RestBegan,
+    RestEnded,
     SoundFailed,
     SpeakingStarted,
     Started,
-    StartSpeaker,
-    StartUtterance,
+    Stop,
+    StopRequested,
     StopSpeaker,
     Tapped,
     TimeLimitReached,
     TurnFailed,
+    Wake,
+)
+from pommai.device.states import (
+    Beneath,
+    Booting,
+    Connecting,
+    Error,
+    Fault,
+    Holding,
+    Idle,
+    Interrupted,
+    Listening,
+    Offline,
+    Paused,
+    Playing,
+    Speaking,
+    State,
+    Stopping,
+    Thinking,
 )
 from pommai.protocol import ErrorCode
 
-RESTS: Final = frozenset({ErrorCode.PAUSED, ErrorCode.QUIET_HOURS, ErrorCode.DAILY_LIMIT})
-"""The codes that are no failure: a parent wants the toy to rest."""
 
-
-class Fault(StrEnum):
-    """What fails in the toy itself; what fails beyond it has an `ErrorCode`."""
-
-    SOUND = "sound"
-
-
-# --- states -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Booting:
-    """The process has just been started; sound and lights are being made ready."""
-
-    turn: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Connecting:
-    """There is no connection to the relay yet, or no longer; it may come back at any moment."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """Connected, silent, and waiting for a press."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """The button is down and the microphone open. `started`: it is a hold, and the utterance is being sent."""
-
-    turn: int
-    started: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Thinking:
-    """The utterance has been sent; the relay's reply has not begun."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Speaking:
-    """The reply is being played."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Offline:
-    """The relay has not been reached for a while; the uplink goes on trying."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """Connected, but a parent wants the toy to rest. `why`: one of `RESTS`."""
-
-    turn: int
-    why: ErrorCode
-
-
-@dataclass(frozen=True, slots=True)
-class Error:
-    """Connected, but the last turn came to nothing. Shown for a moment; the child may press again at once."""
-
-    turn: int
-    why: ErrorCode | Fault
-
-
-State = Booting | Connecting | Idle | Listening | Thinking | Speaking | Offline | Paused | Error
-
-LIMIT_S: Final[dict[type[State], float]] = {
-    Connecting: 10.0,  # long enough for a restarted relay, short enough that a child does not give up on a silent toy
-    Listening: 20.0,  # the relay's longest utterance; reaching it ends the utterance and loses none of it
-    Thinking: 30.0,  # the relay ends a turn within 25 s: 20 for the engines, 5 to say that they failed
-    Speaking: 300.0,  # the longest bedtime story; beyond it, the end of the reply was lost
-    Error: 3.0,
-}
-"""Seconds after which a state is left by `TimeLimitReached`, counted from when a state of this *type* was entered."""
-
-
-# --- the step ---------------------------------------------------------------------------------------------------------
-
-_Step = tuple[State, list[Effect]]
-
-
-def step(state: State, event: Event) -> _Step:
+def step(state: State, event: Event) -> Step:
     """The state after `event` in `state`, and the effects to perform, in this order; defined for every pair."""
     match state, event:
+        case Stopping(), _:
+            return state, []
         case _, SpeakingStarted(turn) | PlaybackFinished(turn) | TurnFailed(turn) if turn != state.turn:
             return state, []  # an echo of an older turn
-        case ((Booting() | Connecting() | Offline() | Paused()), _):
-            return _apart(state, event)
-        case ((Idle() | Error()), _):
-            return _ready(state, event)
-        case Listening(), _:
-            return _listening(state, event)
-        case _:
-            return _answering(state, event)
+        case _, Connected(paused, int(resumed)) if not isinstance(state, Interrupted) or resumed != state.turn:
+            after, effects = step(state, Connected(paused))  # the child has given up that reply meanwhile
+            return after, [*effects, CancelTurn(resumed)]
+        case _, StopRequested(restart):
+            return _stop(state, restart=restart)
+        case ((Listening() | Holding()), HeldForRestart()):
+            return _stop(state, restart=True)
+    return _STEPS[type(state)](state, event)
 
 
-def _apart(state: Booting | Connecting | Offline | Paused, event: Event) -> _Step:
-    """No conversation is possible: the network or a parent has to speak first."""
-    match state, event:
-        case Booting(turn), Started():
-            return Connecting(turn), [Connect()]
-        case ((Connecting(turn) | Offline(turn) | Paused(turn)), Connected(paused)):
-            return _welcomed(turn, paused), []
-        case Paused(turn), Disconnected():
+# --- waiting: the network, a parent or the child has to begin ---------------------------------------------------------
+
+
+def _booting(state: Booting, event: Event) -> Step:
+    return (Connecting(state.turn), [Connect()]) if isinstance(event, Started) else (state, [])
+
+
+def _idle(state: Idle, event: Event) -> Step:
+    turn = state.turn
+    match event:
+        case Pressed():
+            return Listening(turn + 1, started=False), [OpenMic(turn + 1), PlayEarcon(Earcon.START), Wake()]
+        case Disconnected():
             return Connecting(turn), []
-        case Connecting(turn), TimeLimitReached():
-            return Offline(turn), []
-    return state, []
+        case SoundFailed():
+            return Error(turn, Fault.SOUND, state), []
+    return _waiting(state, event)
 
 
-def _ready(state: Idle | Error, event: Event) -> _Step:
-    """A press begins a turn, also while an error still shows: a child does not wait for a light to go out."""
+def _apart(state: Connecting | Offline, event: Event) -> Step:
     turn = state.turn
     match state, event:
         case _, Pressed():
-            return Listening(turn + 1, started=False), [OpenMic(turn + 1)]
-        case _, Connected(paused):
-            return _welcomed(turn, paused), []
-        case _, Disconnected():
-            return Connecting(turn), []
-        case _, SoundFailed():
-            return Error(turn, Fault.SOUND), []
-        case Error(), TimeLimitReached():
-            return Idle(turn), []
-    return state, []
+            return Holding(turn + 1, state), [OpenMic(turn + 1), Wake()]
+        case Connecting(), TimeLimitReached():
+            return Offline(turn), []
+    return _waiting(state, event)
 
 
-def _listening(state: Listening, event: Event) -> _Step:
-    """The microphone is open, so whatever leads out of here ends the utterance or closes the microphone."""
-    turn, started = state.turn, state.started
-    forget: list[Effect] = [CloseMic(), CancelTurn(turn)] if started else [CloseMic()]
-    match event:
-        case Held() if not started:
-            return Listening(turn, started=True), [StartUtterance(turn)]
-        case Released() | TimeLimitReached() if started:
-            return Thinking(turn), [EndUtterance(turn)]
-        case Released() | Tapped() | TimeLimitReached():
-            return Idle(turn), forget
-        case TurnFailed(_, code):
-            return _failed(turn, code), [CloseMic()]
-        case Disconnected():
-            return Connecting(turn), [CloseMic()]
-        case SoundFailed():
-            return Error(turn, Fault.SOUND), forget
-    return state, []
-
-
-def _answering(state: Thinking | Speaking, event: Event) -> _Step:
-    """The relay owes us a reply, or we are playing it; whatever leads out of here leaves the speaker silent."""
+def _waiting(state: Idle | Connecting | Offline, event: Event) -> Step:
     turn = state.turn
-    hush: list[Effect] = [StopSpeaker()] if isinstance(state, Speaking) else []
-    match state, event:
-        case _, Pressed():  # barge-in
-            return Listening(turn + 1, started=False), [StopSpeaker(), CancelTurn(turn), OpenMic(turn + 1)]
-        case Thinking(), SpeakingStarted():
-            return Speaking(turn), [StartSpeaker(turn)]
-        case Speaking(), PlaybackFinished():
-            return Idle(turn), []
-        case _, TurnFailed(_, code):
-            return _failed(turn, code), hush
-        case _, Disconnected():
-            return Connecting(turn), hush
-        case _, SoundFailed():
-            return Error(turn, Fault.SOUND), [*hush, CancelTurn(turn)]
-        case _, TimeLimitReached():
-            return Error(turn, ErrorCode.TIMEOUT), [*hush, CancelTurn(turn)]
+    match event:
+        case HeldLong():  # the microphone failed meanwhile, or the reason for the press has gone
+            return say(turn + 1, Occasion.HELP, state)
+        case PlayRequested(occasion, phrase):
+            return say(turn + 1, occasion, state, phrase)
+        case Connected(paused):
+            return welcomed(turn, paused), []
+        case RestBegan(why):
+            return Paused(turn, ErrorCode(why), state), []
     return state, []
 
 
-def _welcomed(turn: int, paused: ErrorCode | None) -> Idle | Paused:
-    return Idle(turn) if paused is None else Paused(turn, paused)
+# --- what passes: it has its own end, and what happens meanwhile happens to what is beneath it ------------------------
 
 
-def _failed(turn: int, code: ErrorCode) -> Error | Paused:
-    return Paused(turn, code) if code in RESTS else Error(turn, code)
+def _playing(state: Playing, event: Event) -> Step:
+    turn, then = state.turn, state.then
+    match event:
+        case PlaybackFinished():
+            return _uncovered(state)
+        case TimeLimitReached():
+            after, effects = _uncovered(state)
+            return after, [StopSpeaker(), *effects]
+        case SoundFailed():
+            return Error(turn, Fault.SOUND, then), [StopSpeaker()]
+        case HeldForRestart():  # the button that called for help is still down: let the help be heard
+            return Playing(turn, Stopping(turn, restart=True)), []
+        case Pressed() if not isinstance(then, Stopping):
+            after, effects = step(_numbered(then, turn), event)
+            return after, [StopSpeaker(), *(effect for effect in effects if not isinstance(effect, PlayEarcon))]
+        case PlayRequested(occasion, phrase):
+            after, effects = say(turn + 1, occasion, then, phrase)
+            return after, [StopSpeaker(), *effects]
+    return _beneath(state, event)
+
+
+def _showing(state: Error, event: Event) -> Step:
+    match event:
+        case TimeLimitReached():
+            return _uncovered(state)
+        case Pressed() | HeldLong() | PlayRequested() if not isinstance(state.then, Stopping):
+            return step(_numbered(state.then, state.turn), event)
+    return _beneath(state, event)
+
+
+def _paused(state: Paused, event: Event) -> Step:
+    turn = state.turn
+    match event:
+        case Released() | Tapped(1):
+            return say(turn + 1, excuse(state.why), state)
+        case Tapped(3):
+            return say(turn + 1, Occasion.STATUS, state)
+        case HeldLong():
+            return say(turn + 1, Occasion.HELP, state)
+        case PlayRequested(occasion, phrase):
+            return say(turn + 1, occasion, state, phrase)
+        case Connected(paused):
+            return welcomed(turn, paused), []
+        case RestBegan(why):
+            return replace(state, why=ErrorCode(why)), []
+        case RestEnded():
+            return _uncovered(state)
+    return _beneath(state, event)
+
+
+def _beneath(state: Playing | Error | Paused, event: Event) -> Step:
+    """What the network and parents do meanwhile."""
+    if not isinstance(event, Connected | Disconnected | RestBegan | RestEnded):
+        return state, []
+    then, effects = step(state.then, event)
+    return replace(state, then=then), effects
+
+
+def _uncovered(state: Playing | Error | Paused) -> Step:
+    """It is over: what is beneath it comes to light."""
+    if isinstance(state.then, Stopping):
+        return _stop(state.then, restart=state.then.restart)
+    return _numbered(state.then, state.turn), []
+
+
+# --- the button is down -----------------------------------------------------------------------------------------------
+
+
+def _holding(state: Holding, event: Event) -> Step:
+    """The button is down and there is nobody to talk to: what the child means shows when it comes up, or in time."""
+    turn, then = state.turn, state.then
+    after: State
+    effects: list[Effect]
+    match event:
+        case Tapped(2 | 3) | Released() | HeldLong():
+            after, effects = say(turn, _gesture(event, then), then)
+        case Tapped() | TimeLimitReached():
+            after, effects = _numbered(then, turn), []
+        case SoundFailed():
+            after, effects = Error(turn, Fault.SOUND, then), []
+        case Connected() | Disconnected() | RestBegan():
+            beneath, effects = step(then, event)
+            if isinstance(beneath, Idle | Connecting | Offline):
+                return Holding(turn, beneath), effects
+            after = _numbered(beneath, turn)  # a rest: not even loudness is measured
+        case _:
+            return state, []
+    return after, [CloseMic(), *effects]
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+def _stop(state: State, *, restart: bool) -> Step:
+    """Leave nothing open, and let the child hear that it was no whim: an error's earcon for a turn that is cut off."""
+    turn = state.turn
+    farewell: list[Effect] = [Stop()]
+    match state:
+        case Listening(started=True):
+            farewell = [CloseMic(), CancelTurn(turn), PlayEarcon(Earcon.ERROR), Stop()]
+        case Listening() | Holding():
+            farewell = [CloseMic(), PlayEarcon(Earcon.END), Stop()]
+        case Thinking() | Speaking():
+            farewell = [StopSpeaker(), CancelTurn(turn), PlayEarcon(Earcon.ERROR), Stop()]
+        case Interrupted() | Playing():
+            farewell = [StopSpeaker(), PlayEarcon(Earcon.ERROR), Stop()]
+    return Stopping(turn, restart), farewell
+
+
+# --- parts of a step --------------------------------------------------------------------------------------------------
+
+
+def _gesture(event: Tapped | Released | HeldLong, then: Beneath) -> Occasion:
+    """What the button means where there is nobody to talk to.
+
+    A hold is for something to do with a toy that is offline; of one that was not, or is no longer, it gets an excuse.
+    """
+    match event, then:
+        case Tapped(count), _:
+            return Occasion.REPEAT if count == 2 else Occasion.STATUS
+        case HeldLong(), _:
+            return Occasion.HELP
+        case _, Offline():
+            return Occasion.ACTIVITY
+        case _, Idle():
+            return Occasion.LOST_THREAD
+    return Occasion.UNREACHABLE
+
+
+def _numbered(state: Beneath, turn: int) -> Beneath:
+    """`state`, with the number of the last turn that was begun."""
+    return replace(state, turn=turn)
+
+
+_STEPS: Final[dict[type[State], Callable[[Any, Event], Step]]] = {
+    Booting: _booting,
+    Connecting: _apart,
+    Offline: _apart,
+    Idle: _idle,
+    Listening: listening,
+    Holding: _holding,
+    Thinking: answering,
+    Speaking: answering,
+    Interrupted: interrupted,
+    Paused: _paused,
+    Playing: _playing,
+    Error: _showing,
+}

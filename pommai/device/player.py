@@ -1,22 +1,22 @@
-"""Plays one reply at a time: packets as they come, through the jitter buffer and the decoder, to the speaker.
+"""Plays one thing at a time: a reply as it comes, a phrase of the toy's own, the last reply again, or an earcon.
 
 Packets are decoded just before their sound is needed, so that a minute of speech waits as 180 kB and not as 3 MB, and a
-reply that is stopped costs nothing more.
+reply that is stopped costs nothing more. The packets of the last reply are kept, for the child who wants it again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from typing import Final, Protocol
 
 from pommai.audio import SPEECH, quieter
-from pommai.codec import OpusDecoder, packet_ms
-from pommai.device.jitter import Conceal, Finished, JitterBuffer, Play, Pushed, Wait
 from pommai.device.ports import Speaker
-from pommai.errors import AudioError, HardwareError
-from pommai.protocol import FRAME_MS, AudioFrame
+from pommai.device.reply import Reply
+from pommai.errors import HardwareError
+from pommai.protocol import AudioFrame
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ PIECE_MS: Final = 20
 
 
 class PlayerListener(Protocol):
-    """Who is told how the reply gets on. Never called for a reply that was stopped."""
+    """Who is told how playing gets on. Never called for what was stopped, nor for an earcon."""
 
     def playback_began(self, turn: int, at_s: float) -> None:
         """The first sample was handed to the speaker at `at_s` (the loop's clock)."""
@@ -34,7 +34,7 @@ class PlayerListener(Protocol):
         """The last sample has been heard."""
 
     def playback_failed(self, turn: int) -> None:
-        """The speaker stopped working; nothing more of this reply will be played."""
+        """The speaker stopped working; nothing more of this will be played."""
 
 
 class Player:
@@ -42,16 +42,22 @@ class Player:
 
     def __init__(self, speaker: Speaker, prebuffer_ms: float = 120.0) -> None:
         self._speaker = speaker
-        self._prebuffer_ms = prebuffer_ms
+        self.prebuffer_ms = prebuffer_ms
         self.volume = 1.0
-        self._reply: _Reply | None = None
+        self._reply: Reply | None = None
+        self._last: Reply | None = None
         self._task: asyncio.Task[None] | None = None
+        self._earcon: asyncio.Task[None] | None = None
+
+    # --- replies ------------------------------------------------------------------------------------------------------
 
     def start(self, turn: int, listener: PlayerListener) -> None:
-        """Expect the reply of `turn` and play it as it comes; one that still plays is stopped."""
-        self.stop()
-        self._reply = _Reply(turn, self._prebuffer_ms)
-        self._task = asyncio.create_task(self._play(self._reply, listener), name="player")
+        """Expect the reply of `turn` and play it as it comes; one that is being played already goes on."""
+        if self._reply is not None and self._reply.turn == turn:
+            return
+        self._hush()
+        self._reply = self._last = Reply(turn, self.prebuffer_ms)
+        self._begin(turn, self._reply.pcm(), listener)
 
     def push(self, frame: AudioFrame) -> None:
         """Take a packet of the reply; one of another turn is dropped."""
@@ -63,78 +69,93 @@ class Player:
         if self._reply is not None and self._reply.turn == turn:
             self._reply.end()
 
+    def missing(self, turn: int) -> int | None:
+        """The first packet of the reply of `turn` that is not here; None if it is here as a whole."""
+        if self._reply is None or self._reply.turn != turn:
+            return 0
+        return self._reply.missing
+
+    # --- everything else ----------------------------------------------------------------------------------------------
+
+    def play(self, turn: int, pieces: AsyncGenerator[bytes, None], listener: PlayerListener) -> None:
+        """Play `pieces` (PCM) as what `turn` has to say; whatever plays is stopped."""
+        self._hush()
+        self._begin(turn, pieces, listener)
+
+    def repeat(self, turn: int, listener: PlayerListener) -> bool:
+        """Play the last reply once more, as what `turn` has to say. False if there is none."""
+        if self._last is None or not self._last.packets:
+            return False
+        self.play(turn, self._last.again(), listener)
+        return True
+
+    def forget_last(self) -> None:
+        """The toy has said something else since: there is no last reply any more."""
+        self._last = None
+
+    def make(self, earcon: bytes) -> None:
+        """Play a short sound (PCM), unless something else is being played. What is played next waits for its end."""
+        if self._task is None or self._task.done():
+            self._quiet(self._earcon)
+            self._earcon = asyncio.create_task(self._write_earcon(earcon), name="earcon")
+
+    async def finish_earcon(self) -> None:
+        """Return when the last earcon has been heard."""
+        if self._earcon is not None:
+            await asyncio.wait({self._earcon})
+
     def stop(self) -> None:
-        """Be silent at once, and forget the rest of the reply."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            self._speaker.flush()
-        self._reply = None
+        """Be silent at once, and forget the rest."""
+        self._hush()
 
     async def aclose(self) -> None:
         """Stop, and leave no task behind."""
         self.stop()
-        if self._task is not None:
-            with suppress(asyncio.CancelledError):
-                await self._task
+        for task in (self._task, self._earcon):
+            if task is not None:
+                with suppress(asyncio.CancelledError):
+                    await task
 
-    async def _play(self, reply: _Reply, listener: PlayerListener) -> None:
+    # --- the speaker --------------------------------------------------------------------------------------------------
+
+    def _hush(self) -> None:
+        self._reply = None
+        self._quiet(self._task)
+        self._quiet(self._earcon)
+
+    def _quiet(self, task: asyncio.Task[None] | None) -> None:
+        if task is not None and not task.done():
+            task.cancel()
+            self._speaker.flush()
+
+    def _begin(self, turn: int, pieces: AsyncGenerator[bytes, None], listener: PlayerListener) -> None:
+        self._task = asyncio.create_task(self._play(turn, pieces, listener), name="player")
+
+    async def _play(self, turn: int, pieces: AsyncGenerator[bytes, None], listener: PlayerListener) -> None:
         began = False
         try:
-            while (pcm := await reply.next_pcm()) is not None:
-                pcm = quieter(pcm, self.volume)
-                for start in range(0, len(pcm), SPEECH.bytes(PIECE_MS)):
+            async with aclosing(pieces):
+                async for pcm in pieces:
                     if not began:
-                        listener.playback_began(reply.turn, asyncio.get_running_loop().time())
+                        await self.finish_earcon()
+                        listener.playback_began(turn, asyncio.get_running_loop().time())
                         began = True
-                    await self._speaker.write(pcm[start : start + SPEECH.bytes(PIECE_MS)])
+                    await self._write(pcm)
             await self._speaker.drain()
         except HardwareError as error:
-            _log.warning("player: the speaker failed, turn=%d: %s", reply.turn, error)
-            listener.playback_failed(reply.turn)
+            _log.warning("player: the speaker failed, turn=%d: %s", turn, error)
+            listener.playback_failed(turn)
         else:
-            listener.playback_finished(reply.turn)
+            listener.playback_finished(turn)
 
+    async def _write(self, pcm: bytes) -> None:
+        pcm = quieter(pcm, self.volume)
+        for start in range(0, len(pcm), SPEECH.bytes(PIECE_MS)):
+            await self._speaker.write(pcm[start : start + SPEECH.bytes(PIECE_MS)])
 
-class _Reply:
-    """The sound of one reply: its jitter buffer, its decoder, and the waiting for more."""
-
-    def __init__(self, turn: int, prebuffer_ms: float) -> None:
-        self.turn = turn
-        self._buffer = JitterBuffer(prebuffer_ms)
-        self._decoder = OpusDecoder()
-        self._has_more = asyncio.Event()
-
-    def push(self, frame: AudioFrame) -> None:
+    async def _write_earcon(self, pcm: bytes) -> None:
         try:
-            ms = packet_ms(frame.packet)
-        except AudioError:
-            ms = FRAME_MS  # keeps its place, to be concealed when its time comes
-        pushed = self._buffer.push(frame.sequence, frame.packet, ms)
-        if pushed is not Pushed.TAKEN:
-            _log.info("player: a packet was dropped, turn=%d code=%s", self.turn, pushed)
-        self._has_more.set()
-
-    def end(self) -> None:
-        self._buffer.end()
-        self._has_more.set()
-
-    async def next_pcm(self) -> bytes | None:
-        """The next sound, decoded; waits until there is some. None at the end."""
-        while True:
-            match self._buffer.pull():
-                case Play(packet, ms):
-                    return self._decode(packet, ms)
-                case Conceal(ms):
-                    return self._decoder.conceal(ms)
-                case Finished():
-                    return None
-                case Wait():
-                    self._has_more.clear()
-                    await self._has_more.wait()
-
-    def _decode(self, packet: bytes, ms: float) -> bytes:
-        try:
-            return self._decoder.decode(packet)
-        except AudioError as error:
-            _log.info("player: a packet was concealed, turn=%d: %s", self.turn, error)
-            return self._decoder.conceal(ms)
+            await self._write(pcm)
+            await self._speaker.drain()
+        except HardwareError as error:
+            _log.warning("player: no earcon, the speaker failed: %s", error)

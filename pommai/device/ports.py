@@ -8,18 +8,29 @@ At the end stand the notes: what an onlooker (the CLI, a test) is told while the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from pommai.device.events import Occasion
 from pommai.device.lights import Color
-from pommai.device.machine import State
+from pommai.device.states import State
 from pommai.errors import ConnectError
+from pommai.limits import Rest
 from pommai.protocol import (
     AudioFrame,
     Cancel,
+    Command,
+    CommandDone,
     Error,
     ErrorCode,
+    EventBatch,
+    EventsStored,
+    PhraseChunk,
+    PhraseEnd,
+    PhraseManifest,
+    PhrasesWanted,
+    PhraseWanted,
     Sentence,
     SpeakingEnd,
     SpeakingStart,
@@ -67,12 +78,30 @@ class Button(Protocol):
         """Call `on_edge(down, at_ms)` in the loop's thread at every edge, bounces included; `at_ms` is monotonic."""
 
 
-FromRelay = Transcript | SpeakingStart | Sentence | SpeakingEnd | Error | AudioFrame
+# --- the network ------------------------------------------------------------------------------------------------------
+
+AboutToy = EventsStored | Command | PhraseManifest | PhraseChunk | PhraseEnd
+"""What the relay sends about the toy itself: for `Upkeep`."""
+
+FromRelay = Transcript | SpeakingStart | Sentence | SpeakingEnd | Error | AudioFrame | AboutToy
 """What the uplink hands on; Welcome and Goodbye it handles itself."""
+
+ToSend = UtteranceStart | UtteranceEnd | Cancel | EventBatch | CommandDone | PhrasesWanted | PhraseWanted
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where a reply broke off: its turn, and the first frame that the toy does not have."""
+
+    turn: int
+    next_sequence: int
 
 
 class UplinkListener(Protocol):
     """Who is told what the uplink meets; every call comes in the loop's thread, in the order of the wire."""
+
+    def resume_point(self) -> ResumePoint | None:
+        """Asked before each hello: the reply that broke off, if one did and is still wanted."""
 
     def welcomed(self, welcome: Welcome) -> None:
         """The relay let us in; messages may be sent from now on."""
@@ -90,11 +119,57 @@ class Uplink(Protocol):
     def start(self, listener: UplinkListener) -> None:
         """Begin to keep a connection; `listener` hears of everything from now on. Once only."""
 
-    def send(self, message: UtteranceStart | UtteranceEnd | Cancel) -> None:
-        """Queue a control message. Without a connection it is dropped: the turn it belongs to is lost anyway."""
+    def wake(self) -> None:
+        """The child has pressed the button: find out now whether the connection is alive, or try again at once."""
+
+    def send(self, message: ToSend) -> None:
+        """Queue a control message. Without a connection it is dropped: what it belongs to is lost, or sent again."""
 
     def send_audio(self, turn: int, packet: bytes) -> None:
         """Queue one Opus packet of a turn; sequence numbers are counted here."""
+
+
+# --- the toy's own memory ---------------------------------------------------------------------------------------------
+
+
+class OwnVoice(Protocol):
+    """What the toy says by itself, without the relay."""
+
+    def speak(self, occasion: Occasion, phrase: str = "") -> AsyncGenerator[bytes, None]:
+        """The sound of a phrase that fits, as PCM in pieces; never empty: a toy without phrases makes an earcon.
+
+        What is to be remembered of the occasion (a call for help above all) is on disk before the first piece.
+        """
+
+
+class Allowance(Protocol):
+    """What parents allow, as far as the toy knows, and how much of it is used."""
+
+    @property
+    def volume(self) -> float:
+        """How loud to play, 0.0 to 1.0: the toy's own volume, under the ceiling."""
+
+    def rest(self) -> Rest | None:
+        """Why the toy must rest now, if it must."""
+
+    def told(self, welcome: Welcome) -> None:
+        """The relay said what is allowed, and what time it is."""
+
+    def talked(self, seconds: float) -> None:
+        """Child or toy talked for so long, until now."""
+
+
+class Upkeep(Protocol):
+    """What toy and relay settle besides talking: events, commands, phrases. It works by itself and never blocks."""
+
+    def welcomed(self, welcome: Welcome) -> None:
+        """There is a connection."""
+
+    def received(self, message: AboutToy) -> None:
+        """The relay sent something about the toy."""
+
+    def lost(self) -> None:
+        """The connection is gone."""
 
 
 # --- notes for an onlooker --------------------------------------------------------------------------------------------

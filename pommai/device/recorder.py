@@ -1,4 +1,8 @@
-"""Records one utterance at a time: microphone to Opus packets, kept back until the press is known to be a hold."""
+"""Records one utterance at a time: microphone to Opus packets, kept back until the press is known to be a hold.
+
+It also knows whether the room has been silent since the microphone was opened; where there is nobody to talk to, it
+records nothing and knows only that.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import asyncio
 import logging
 from typing import Final
 
+from pommai.audio import level_dbfs
 from pommai.codec import Framer, OpusEncoder
 from pommai.device.ports import Mic, Uplink
 from pommai.errors import HardwareError
@@ -17,6 +22,10 @@ SILENT_S: Final = 3.0
 """An open microphone that gives nothing for this long is broken; a sound card may take 1.6 s to begin."""
 
 
+QUIET_DBFS: Final = -50.0
+"""A room in which nobody speaks; what is below it throughout is silence."""
+
+
 class Recorder:
     """One microphone's recorder. Nothing leaves it before `start`, and nothing at all after `close`."""
 
@@ -26,19 +35,31 @@ class Recorder:
         self._framer: Framer | None = None
         self._kept_back: list[bytes] = []
         self._started_turn: int | None = None
+        self._deaf_until_s = 0.0
+        self._heard_anything = False
+        self.silent = False
+        """Whether the microphone gives sound, and none of it since it was opened was louder than `QUIET_DBFS`."""
         self.deadline_s = float("inf")
         """When the open microphone must be taken for broken (the loop's clock), unless it gives sound before."""
 
-    def open(self, turn: int) -> None:
-        """Begin to record the utterance of `turn`. A microphone that cannot be opened is overdue at once."""
+    def open(self, turn: int, *, record: bool = True) -> None:
+        """Begin to record the utterance of `turn`, or only to listen for silence.
+
+        A microphone that cannot be opened is overdue at once.
+        """
         self.close()
-        self._framer = Framer(OpusEncoder(), FRAME_MS)
+        self._framer = Framer(OpusEncoder(), FRAME_MS) if record else None
+        self._heard_anything = self.silent = False
         self._expect_sound()
         try:
             self._mic.open(self._hear)
         except HardwareError as error:
             _log.warning("recorder: the microphone failed, turn=%d: %s", turn, error)
             self.deadline_s = asyncio.get_running_loop().time()
+
+    def deafen(self, seconds: float) -> None:
+        """Hear nothing for so long: the toy makes a sound of its own."""
+        self._deaf_until_s = asyncio.get_running_loop().time() + seconds
 
     def start(self, turn: int) -> None:
         """Send what was kept back as the beginning of `turn`, and from now on everything as it comes."""
@@ -65,6 +86,11 @@ class Recorder:
 
     def _hear(self, pcm: bytes) -> None:
         self._expect_sound()
+        if asyncio.get_running_loop().time() < self._deaf_until_s:
+            return
+        if not self._heard_anything:
+            self._heard_anything = level_dbfs(pcm) >= QUIET_DBFS
+            self.silent = not self._heard_anything
         if self._framer is None:
             return
         packets = self._framer.push(pcm)

@@ -1,86 +1,102 @@
 """The one loop of the toy: an event comes out of the queue, `machine.step` decides, the effects are performed.
 
-Everything that happens ends in the one queue, in the order in which it happened. There is one deadline for the state,
-one for the button and one for the next light: all are times to wake up at, so no timer can outlive its reason.
+There is one deadline for the state, one for the button, one for the next picture and one for the next second: all are
+times to wake up at, so no timer can outlive its reason. Whoever watches over the process is told from this loop and
+from nowhere else: a loop that is stuck tells nobody anything.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, assert_never
 
 from pommai.device.events import (
     CancelTurn,
     CloseMic,
     Connect,
-    Connected,
     Disconnected,
+    Earcon,
     Effect,
     EndUtterance,
     Event,
+    HeldForRestart,
+    Occasion,
     OpenMic,
-    PlaybackFinished,
+    Play,
+    PlayEarcon,
+    PlayRequested,
+    RestBegan,
+    RestEnded,
     SoundFailed,
-    SpeakingStarted,
     Started,
     StartSpeaker,
     StartUtterance,
+    Stop,
+    StopRequested,
     StopSpeaker,
     TimeLimitReached,
-    TurnFailed,
+    Wake,
 )
 from pommai.device.gestures import Gestures
-from pommai.device.lights import OFF, pattern_for
-from pommai.device.machine import LIMIT_S, Booting, Listening, State, step
-from pommai.device.player import Player
+from pommai.device.inbox import Inbox
+from pommai.device.lights import Mood
+from pommai.device.machine import step
+from pommai.device.mouth import Mouth
+from pommai.device.picture import Picture
 from pommai.device.ports import (
+    Allowance,
     Button,
-    Failed,
-    FirstAudio,
-    FromRelay,
-    Heard,
     Lights,
     Mic,
     Note,
     Observer,
-    Played,
-    RelayLost,
-    RelayReached,
-    Said,
+    OwnVoice,
+    ResumePoint,
     Speaker,
     StateChanged,
+    Upkeep,
     Uplink,
     UtteranceEnded,
 )
 from pommai.device.recorder import Recorder
 from pommai.device.settings import Timing
-from pommai.errors import ConnectError
-from pommai.limits import Limits, allowed_volume
-from pommai.protocol import (
-    AudioFrame,
-    Cancel,
+from pommai.device.states import (
+    LIMIT_S,
+    Booting,
+    Connecting,
     Error,
-    Sentence,
-    SpeakingEnd,
-    SpeakingStart,
-    Transcript,
-    Welcome,
+    Idle,
+    Interrupted,
+    Listening,
+    Offline,
+    Paused,
+    Playing,
+    Speaking,
+    State,
+    Stopping,
 )
-
-_log = logging.getLogger(__name__)
-
-LIGHTS_S: Final = 0.04
-"""25 pictures a second: enough for the fastest pattern, and under 1 % of one Cortex-A53 core."""
-
-FULL_VOLUME: Final = 1.0
-"""What the toy plays at where no parent has set a ceiling; it has no volume of its own yet."""
+from pommai.protocol import AudioFrame, Cancel, SpeakingEnd
 
 ROUNDING_S: Final = 1e-6
 """A gesture is due in ms and the loop wakes in s: without it, now and then a wake-up comes one rounding too early."""
 
+SECOND_S: Final = 1.0
+"""Between two looks at what parents allow, and the longest silence of the loop."""
+
+MOOD_S: Final = 3.0
+
 _NEVER: Final = float("inf")
+_FREE: Final = Idle | Connecting | Offline | Paused | Playing | Error
+
+
+class Ending(StrEnum):
+    """Why the toy's life is over."""
+
+    STOPPED = "stopped"
+    RESTART = "restart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,66 +109,127 @@ class Body:
     lights: Lights
 
 
+def _nothing() -> None:
+    """What happens at each round of the loop when nobody watches over it."""
+
+
 class Runner:
-    """Runs one toy. `observer` may look on. Tells the uplink to start when the machine wants it."""
+    """Runs one toy. Tells the uplink to start when the machine wants it.
+
+    `observer` may look on. Without `voice` the toy says nothing of its own, without `allowance` it knows no limits but
+    the relay's, without `upkeep` the relay's other messages are ignored. `earcons`: PCM of each, none for a toy that
+    makes none. `on_alive`: called at every round of the loop, at least once a second.
+    """
 
     def __init__(
-        self, body: Body, uplink: Uplink, timing: Timing | None = None, observer: Observer | None = None
+        self,
+        body: Body,
+        uplink: Uplink,
+        timing: Timing | None = None,
+        observer: Observer | None = None,
+        *,
+        voice: OwnVoice | None = None,
+        allowance: Allowance | None = None,
+        upkeep: Upkeep | None = None,
+        earcons: Mapping[Earcon, bytes] | None = None,
+        brightness: float = 1.0,
+        on_alive: Callable[[], None] = _nothing,
     ) -> None:
         timing = timing if timing is not None else Timing()
         self.state: State = Booting()
+        self.picture = Picture(body.lights, self.state, brightness)
         self._body = body
         self._uplink = uplink
         self._observer = observer
+        self._allowance = allowance
+        self._on_alive = on_alive
+        self._inbox = Inbox(self._note, self._resume_point, allowance, upkeep)
         self._recorder = Recorder(body.mic, uplink)
-        self._player = Player(body.speaker, timing.prebuffer_ms)
-        self._gestures = Gestures(timing.debounce_ms, timing.hold_ms, timing.tap_window_ms)
-        self._queue: asyncio.Queue[Event | AudioFrame | SpeakingEnd] = asyncio.Queue()
-        self._max_utterance_s = _NEVER
-        self._entered_s = 0.0
+        self.mouth = Mouth(
+            body.speaker,
+            self._inbox,
+            prebuffer_ms=timing.prebuffer_ms,
+            voice=voice,
+            allowance=allowance,
+            earcons=earcons or {},
+        )
+        self._gestures = Gestures(
+            timing.debounce_ms, timing.hold_ms, timing.tap_window_ms, timing.help_ms, timing.restart_ms
+        )
         self._deadline_s = _NEVER
-        self._picture_s = 0.0
-        self._color = OFF
+        self._second_s = 0.0
+        self._counted_s = 0.0
+        self._is_over = False
 
-    async def run(self) -> None:
-        """Live until cancelled; leaves microphone, speaker and lights switched off."""
+    async def run(self) -> Ending:
+        """Live until `stop`, a restart, or cancellation; leaves microphone, speaker and lights switched off."""
         self._body.button.watch(self._edge)
-        self._queue.put_nowait(Started())
-        self._enter(self.state)
+        self._inbox.put(Started())
         try:
-            while True:
-                self._show()
+            while not self._is_over:
+                self._on_alive()
+                self.picture.draw(self._now_s())
                 await self._live_on()
+            await self.mouth.farewell()
+            return Ending.RESTART if isinstance(self.state, Stopping) and self.state.restart else Ending.STOPPED
         finally:
             self._recorder.close()
-            await self._player.aclose()
-            self._body.lights.show(OFF)
+            await self.mouth.aclose()
+            self.picture.off()
+
+    # --- what others may ask for --------------------------------------------------------------------------------------
+
+    def stop(self, *, restart: bool = False) -> None:
+        """End the toy's life; a turn in flight ends with an earcon. `run` returns within a second."""
+        self._inbox.put(StopRequested(restart))
+
+    def say(self, occasion: Occasion, phrase: str = "") -> bool:
+        """Say something of the toy's own. False, and nothing happens, while the child or the relay has the word."""
+        free = isinstance(self.state, _FREE)
+        if free:
+            self._inbox.put(PlayRequested(occasion, phrase))
+        return free
+
+    def show(self, mood: Mood, seconds: float = MOOD_S) -> None:
+        """Show `mood` for so long."""
+        self.picture.show(mood, self._now_s(), seconds)
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
 
     async def _live_on(self) -> None:
         """Handle what comes next: something from the queue, or the first of the times to wake up at."""
         due_ms = self._gestures.due_ms
         due_s = _NEVER if due_ms is None else due_ms / 1000 + ROUNDING_S
+        wake_s = min(self.picture.due_s, self._deadline_s, self._recorder.deadline_s, self._second_s, due_s)
         try:
-            async with asyncio.timeout_at(min(self._picture_s, self._deadline_s, self._recorder.deadline_s, due_s)):
-                item = await self._queue.get()
+            async with asyncio.timeout_at(wake_s):
+                item = await self._inbox.queue.get()
         except TimeoutError:
             self._pass_time()
             return
         match item:
             case AudioFrame():
-                self._player.push(item)
+                self.mouth.take(item)
             case SpeakingEnd(turn):
-                self._player.end(turn)
+                self.mouth.complete(turn)
+            case Disconnected():
+                self._step(Disconnected(complete=self.mouth.missing(self.state.turn) is None))
+            case HeldForRestart() if not self._recorder.silent:
+                pass  # somebody spoke, or nobody can say: this is no wish for a restart
             case event:
                 self._step(event)
 
     def _pass_time(self) -> None:
         """Do what is due, unless something has happened meanwhile, which comes first."""
-        if not self._queue.empty():
+        if not self._inbox.queue.empty():
             return
         now_s = self._now_s()
         for gesture in self._gestures.passed(now_s * 1000):
-            self._step(gesture)
+            self._inbox.put(gesture)
+        if now_s >= self._second_s:
+            self._second_s = now_s + SECOND_S
+            self._count_talk()
+            self._look_at_limits()
         if now_s >= self._recorder.deadline_s:
             self._recorder.close()
             self._step(SoundFailed())
@@ -170,20 +247,25 @@ class Runner:
     def _enter(self, state: State) -> None:
         """Take on `state`: its deadline and its light begin when its type changes, not when only its contents do."""
         now_s = self._now_s()
-        if type(state) is not type(self.state) or isinstance(state, Booting):
+        if type(state) is not type(self.state):
             limit_s = LIMIT_S.get(type(state), _NEVER)
             if isinstance(state, Listening):
-                limit_s = min(limit_s, self._max_utterance_s)
-            self._entered_s, self._deadline_s, self._picture_s = now_s, now_s + limit_s, now_s
+                limit_s = min(limit_s, self._inbox.max_utterance_s)
+            self._deadline_s = now_s + limit_s
+            self._second_s = now_s  # limits are looked at in a state that waits before a child can press
+        self._count_talk()
         self.state = state
+        self.picture.begin(state, now_s)
         self._note(StateChanged(state, now_s))
 
     def _perform(self, effect: Effect) -> None:
         match effect:
             case Connect():
-                self._uplink.start(self)
+                self._uplink.start(self._inbox)
+            case Wake():
+                self._uplink.wake()
             case OpenMic(turn):
-                self._recorder.open(turn)
+                self._recorder.open(turn, record=isinstance(self.state, Listening))
             case StartUtterance(turn):
                 self._recorder.start(turn)
             case EndUtterance(turn):
@@ -191,75 +273,62 @@ class Runner:
                 self._note(UtteranceEnded(turn, self._now_s()))
             case CloseMic():
                 self._recorder.close()
-            case StartSpeaker(turn):
-                self._player.start(turn, self)
-            case StopSpeaker():
-                self._player.stop()
             case CancelTurn(turn):
                 self._uplink.send(Cancel(turn))
+            case Stop():
+                self._is_over = True
+            case StartSpeaker() | StopSpeaker() | Play() | PlayEarcon():
+                self._sound(effect)
             case _:
                 assert_never(effect)
 
-    # --- what the button, the uplink and the player tell --------------------------------------------------------------
+    def _sound(self, effect: StartSpeaker | StopSpeaker | Play | PlayEarcon) -> None:
+        match effect:
+            case StartSpeaker(turn):
+                if self._inbox.mood is not None:
+                    self.show(self._inbox.mood)
+                self.mouth.expect(turn)
+            case StopSpeaker():
+                self.mouth.hush()
+            case Play(turn, occasion, phrase):
+                self.mouth.say(turn, occasion, phrase)
+            case PlayEarcon(earcon):
+                lasts_s = self.mouth.make(earcon)
+                if isinstance(self.state, Listening):
+                    self._recorder.deafen(lasts_s)  # it must not hear itself
+
+    # --- limits -------------------------------------------------------------------------------------------------------
+
+    def _look_at_limits(self) -> None:
+        """Tell the machine, again and again, whether the toy must rest: it waits for the end of a turn by itself."""
+        if self._allowance is None:
+            return
+        rest = self._allowance.rest()
+        if rest is not None:
+            self._inbox.put(RestBegan(rest))
+        elif self._inbox.relay_rest is None and isinstance(self.state, Paused | Playing | Error):
+            self._inbox.put(RestEnded())
+
+    def _count_talk(self) -> None:
+        """Count the time in which the child or the relay had the word."""
+        now_s = self._now_s()
+        talking = isinstance(self.state, Speaking) or (isinstance(self.state, Listening) and self.state.started)
+        if talking and self._allowance is not None:
+            self._allowance.talked(now_s - self._counted_s)
+        self._counted_s = now_s
+
+    # --- small things -------------------------------------------------------------------------------------------------
 
     def _edge(self, down: bool, at_ms: float) -> None:
         for gesture in self._gestures.edge(down, at_ms):
-            self._queue.put_nowait(gesture)
+            self._inbox.put(gesture)
 
-    def welcomed(self, welcome: Welcome) -> None:
-        """See `ports.UplinkListener`."""
-        self._max_utterance_s = welcome.max_utterance_s
-        self._player.volume = allowed_volume(Limits(volume_ceiling=welcome.volume_ceiling), FULL_VOLUME)
-        self._note(RelayReached(welcome))
-        self._queue.put_nowait(Connected(welcome.paused))
-
-    def lost(self, error: ConnectError) -> None:
-        """See `ports.UplinkListener`."""
-        self._note(RelayLost(error))
-        self._queue.put_nowait(Disconnected())
-
-    def received(self, message: FromRelay) -> None:
-        """See `ports.UplinkListener`."""
-        match message:
-            case AudioFrame() | SpeakingEnd():
-                self._queue.put_nowait(message)
-            case SpeakingStart(turn):
-                self._queue.put_nowait(SpeakingStarted(turn))
-            case Transcript(turn, text):
-                self._note(Heard(turn, text))
-            case Sentence(turn, text):
-                self._note(Said(turn, text))
-            case Error(code=code, turn=turn):
-                _log.warning("runner: the relay failed, turn=%s code=%s", turn, code)
-                self._note(Failed(turn, code))
-                if turn is not None:
-                    self._queue.put_nowait(TurnFailed(turn, code))
-
-    def playback_began(self, turn: int, at_s: float) -> None:
-        """See `player.PlayerListener`."""
-        self._note(FirstAudio(turn, at_s))
-
-    def playback_finished(self, turn: int) -> None:
-        """See `player.PlayerListener`."""
-        self._note(Played(turn, self._now_s()))
-        self._queue.put_nowait(PlaybackFinished(turn))
-
-    def playback_failed(self, turn: int) -> None:
-        """See `player.PlayerListener`."""
-        self._queue.put_nowait(SoundFailed())
-
-    # --- the lights and the onlooker ----------------------------------------------------------------------------------
-
-    def _show(self) -> None:
-        """Draw the next picture of the lights, if its time has come and it differs from the last."""
-        now_s = self._now_s()
-        if now_s < self._picture_s:
-            return
-        self._picture_s = now_s + LIGHTS_S
-        color = pattern_for(self.state)(now_s - self._entered_s)
-        if color != self._color:
-            self._color = color
-            self._body.lights.show(color)
+    def _resume_point(self) -> ResumePoint | None:
+        """The reply that was interrupted, while the child still waits for it."""
+        if not isinstance(self.state, Interrupted):
+            return None
+        missing = self.mouth.missing(self.state.turn)
+        return None if missing is None else ResumePoint(self.state.turn, missing)
 
     def _note(self, note: Note) -> None:
         if self._observer is not None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pommai.device.machine import (
+from pommai.device.meter import TurnTraffic
+from pommai.device.ports import FirstAudio, Heard, Note, Said, StateChanged, UtteranceEnded
+from pommai.device.states import (
     Booting,
     Connecting,
     Error,
@@ -16,8 +18,6 @@ from pommai.device.machine import (
     State,
     Thinking,
 )
-from pommai.device.meter import TurnTraffic
-from pommai.device.ports import FirstAudio, Heard, Note, Said, StateChanged, UtteranceEnded
 from pommai.protocol import ErrorCode
 
 

@@ -11,13 +11,13 @@ from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
 
-from pommai.device.machine import Booting, Connecting, State
 from pommai.device.meter import Meter
 from pommai.device.ports import Lights, Mic, Note, Observer, RelayLost, RelayReached, Speaker
-from pommai.device.runner import Body, Runner
+from pommai.device.runner import Body, Ending, Runner
 from pommai.device.settings import DeviceSettings
 from pommai.device.sim import TerminalLights, VirtualButton, VirtualMic, VirtualSpeaker
 from pommai.device.spoken import Progress, SpokenTurn
+from pommai.device.states import Booting, Connecting, State
 from pommai.device.uplink import WebSocketUplink
 from pommai.errors import ConnectError, HardwareError
 
@@ -51,7 +51,7 @@ class VirtualToy:
         self._uplink = WebSocketUplink(settings.relay, captions=True, meter=self.meter)
         body = Body(self.button, self._mic, self._speaker, self.lights)
         self._runner = Runner(body, self._uplink, settings.timing, self)
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Ending] | None = None
         self._changed = asyncio.Event()
         self._first_contact: RelayReached | RelayLost | None = None
         self._progress = Progress(0, over=True)

@@ -9,8 +9,9 @@ import dataclasses
 import re
 from pathlib import Path
 
-from pommai.link import ALLOWED, Phase
-from pommai.protocol import CONTROL, ErrorCode, type_name
+from pommai.link import ALLOWED, ASIDE, WELCOMED, Phase
+from pommai.protocol import AudioFrame, ErrorCode, PhraseChunk
+from pommai.wire import CONTROL, type_name
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
 
@@ -24,6 +25,7 @@ MEANINGS = {
     ErrorCode.PAUSED: "a parent has paused the toy",
     ErrorCode.QUIET_HOURS: "the toy rests until its quiet hours are over",
     ErrorCode.DAILY_LIMIT: "today's time with the toy is used up",
+    ErrorCode.CONVERSATION_LIMIT: "the toy and the child have talked long enough for now",
     ErrorCode.TIMEOUT: "an engine did not answer in time",
     ErrorCode.UNAVAILABLE: "an engine cannot be used now",
     ErrorCode.RATE_LIMITED: "an engine is asked too often",
@@ -41,9 +43,17 @@ def order_table() -> str:
     rows = ["| phase | who | message | next phase |", "|---|---|---|---|"]
     for phase in Phase:
         for (side, message), after in ALLOWED[phase].items():
-            name = type_name(message) if type_name(message) in CONTROL else "audio"
-            rows.append(f"| {phase} | {side} | `{name}` | {after} |")
+            rows.append(f"| {phase} | {side} | {wire_name(message)} | {after} |")
+    welcomed = ", ".join(phase for phase in Phase if phase in WELCOMED)
+    for side, messages in ASIDE.items():
+        names = ", ".join(sorted(wire_name(message) for message in messages))
+        rows.append(f"| {welcomed} | {side} | {names} | the same |")
     return "\n".join(rows)
+
+
+def wire_name(message: type) -> str:
+    """A message as the page names it."""
+    return {AudioFrame: "`audio`", PhraseChunk: "`phrase`"}.get(message, f"`{type_name(message)}`")
 
 
 def code_table() -> str:

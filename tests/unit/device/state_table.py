@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +16,44 @@ from pommai.device.events import (
     Effect,
     Event,
     Held,
+    HeldForRestart,
+    HeldLong,
+    Occasion,
     PlaybackFinished,
+    PlayRequested,
     Pressed,
     Released,
+    RestBegan,
+    RestEnded,
     SoundFailed,
     SpeakingStarted,
     Started,
+    StopRequested,
     Tapped,
     TimeLimitReached,
     TurnFailed,
 )
-from pommai.device.machine import (
+from pommai.device.machine import step
+from pommai.device.states import (
     LIMIT_S,
     RESTS,
     Booting,
     Connecting,
     Error,
+    Fault,
+    Holding,
     Idle,
+    Interrupted,
     Listening,
     Offline,
     Paused,
+    Playing,
     Speaking,
     State,
+    Stopping,
     Thinking,
-    step,
 )
+from pommai.limits import Rest
 from pommai.protocol import ErrorCode
 
 GOLDEN = Path(__file__).parent / "golden" / "states.txt"
@@ -56,20 +69,40 @@ STATES: tuple[State, ...] = (
     Listening(TURN, started=True),
     Thinking(TURN),
     Speaking(TURN),
+    Interrupted(TURN, began=False),
+    Interrupted(TURN, began=True),
     Offline(TURN),
-    Paused(TURN, ErrorCode.QUIET_HOURS),
-    Error(TURN, ErrorCode.UNAVAILABLE),
+    Holding(TURN, Connecting(TURN - 1)),
+    Holding(TURN, Offline(TURN - 1)),
+    Holding(TURN, Idle(TURN - 1)),
+    Paused(TURN, ErrorCode.QUIET_HOURS, Idle(TURN)),
+    Playing(TURN, Idle(TURN - 1)),
+    Playing(TURN, Offline(TURN - 1)),
+    Playing(TURN, Paused(TURN - 1, ErrorCode.PAUSED, Idle(TURN - 1))),
+    Playing(TURN, Stopping(TURN - 1, restart=True)),
+    Error(TURN, ErrorCode.UNAVAILABLE, Idle(TURN)),
+    Error(TURN, Fault.SOUND, Offline(TURN)),
+    Stopping(TURN, restart=False),
 )
 
 EVENTS: tuple[Event, ...] = (
     Started(),
     Connected(),
     Connected(ErrorCode.PAUSED),
+    Connected(resumed=TURN),
+    Connected(resumed=TURN - 1),
     Disconnected(),
+    Disconnected(complete=True),
+    RestBegan(Rest.PAUSED),
+    RestEnded(),
     Pressed(),
     Held(),
+    HeldLong(),
+    HeldForRestart(),
     Released(),
     Tapped(1),
+    Tapped(2),
+    Tapped(3),
     SpeakingStarted(TURN),
     SpeakingStarted(TURN - 1),
     PlaybackFinished(TURN),
@@ -79,12 +112,21 @@ EVENTS: tuple[Event, ...] = (
     TurnFailed(TURN - 1, ErrorCode.INTERNAL),
     SoundFailed(),
     TimeLimitReached(),
+    PlayRequested(Occasion.PHRASE, "song-1"),
+    StopRequested(),
 )
 
 
 def show(value: Any) -> str:
-    """A state, an event or an effect in one line."""
-    return f"{type(value).__name__}({', '.join(f'{f.name}={getattr(value, f.name)}' for f in fields(value))})"
+    """A state, an event or an effect in one line; what is empty is left out."""
+    given = ((f.name, getattr(value, f.name)) for f in fields(value))
+    inner = ", ".join(f"{name}={shown(inner)}" for name, inner in given if inner != "")
+    return f"{type(value).__name__}({inner})"
+
+
+def shown(value: Any) -> str:
+    """A value in a line; a state beneath another one as a line of its own."""
+    return show(value) if is_dataclass(value) else str(value)
 
 
 def show_all(effects: list[Effect]) -> str:
@@ -117,7 +159,8 @@ def changes() -> Iterator[tuple[State, Event, State, list[Effect]]]:
 def short(value: Any) -> str:
     """As `show`, without the turn and without what is None."""
     given = {f.name: getattr(value, f.name) for f in fields(value)}
-    inner = ", ".join(f"{name}={given[name]}" for name in given if name != "turn" and given[name] is not None)
+    shown_ones = {name: inner for name, inner in given.items() if name != "turn" and inner not in (None, False, "")}
+    inner = ", ".join(f"{name}={short(inner) if is_dataclass(inner) else inner}" for name, inner in shown_ones.items())
     return f"{type(value).__name__}({inner})" if inner else type(value).__name__
 
 
@@ -153,8 +196,8 @@ def document() -> str:
     limits = "\n".join(f"| `{state.__name__}` | {limit_s:g} s |" for state, limit_s in LIMIT_S.items())
     return f"""# The states of the toy
 
-Made from `pommai/device/machine.py` by `python -m tests.unit.device.state_table`; a test compares the two.
-What each state means stands in that file; what each looks like, in `pommai/device/lights.py`.
+Made from `pommai/device/machine.py` and `conversing.py` by `python -m tests.unit.device.state_table`; a test compares
+them. What each state means stands in `states.py`; what each looks like, in `pommai/device/lights.py`.
 
 ```mermaid
 {diagram()}
