@@ -96,7 +96,11 @@ async def speech(text: str, program: str | None = None) -> AsyncGenerator[bytes,
 
 async def _sound(stdout: asyncio.StreamReader) -> AsyncGenerator[bytes, None]:
     """What comes out of espeak-ng, resampled. Raises HardwareError if it is no sound, stops coming, or was silence."""
-    rate_hz = _rate_hz(await _in_time(stdout.read(_HEAD.size)))
+    try:
+        head = await _in_time(stdout.readexactly(_HEAD.size))
+    except asyncio.IncompleteReadError as error:
+        raise HardwareError("espeak-ng gave no sound", remedy=_REMEDY) from error
+    rate_hz = _rate_hz(head)
     resampler = Resampler(rate_hz)
     left = AudioFormat(rate_hz).bytes(MAX_S * 1000)
     heard = False
@@ -122,12 +126,11 @@ async def _in_time(waiting: Coroutine[Any, Any, T]) -> T:
 
 def _rate_hz(head: bytes) -> int:
     """The sample rate in the head of a WAV file. Raises HardwareError for anything but 16 bit mono PCM."""
-    if len(head) == _HEAD.size:
-        riff, _, wave, fmt, _, tag, channels, rate_hz, _, _, bits, data, _ = _HEAD.unpack(head)
-        known = (riff, wave, fmt, data) == (b"RIFF", b"WAVE", b"fmt ", b"data")
-        if known and (tag, channels, bits) == (_PCM, 1, 16) and 8000 <= rate_hz <= 48_000:
-            return int(rate_hz)
-    raise HardwareError("espeak-ng gave no sound that can be played", remedy=_REMEDY)
+    riff, _, wave, fmt, _, tag, channels, rate_hz, _, _, bits, data, _ = _HEAD.unpack(head)
+    is_known = (riff, wave, fmt, data) == (b"RIFF", b"WAVE", b"fmt ", b"data")
+    if not is_known or (tag, channels, bits) != (_PCM, 1, 16) or not 8000 <= rate_hz <= 48_000:
+        raise HardwareError("espeak-ng gave no sound that can be played", remedy=_REMEDY)
+    return int(rate_hz)
 
 
 async def _end(process: asyncio.subprocess.Process, stdout: asyncio.StreamReader) -> None:
