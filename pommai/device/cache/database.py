@@ -22,7 +22,11 @@ BUSY_S: Final = 2.0
 PRAGMAS: Final = ("synchronous = FULL", "temp_store = MEMORY")
 """A new file must not vanish at the first power cut; NORMAL comes when it is ready."""
 
-DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR)
+"""Codes that speak of damage; the last one because our statements fit our tables: then these are not ours any more."""
+
+MAX_VERSION: Final = 1000
+"""A schema beyond this is no newer one, but a header with flipped bits."""
 
 
 class Damaged(StoreError):
@@ -54,19 +58,33 @@ def make_ready(connection: sqlite3.Connection, path: Path) -> None:
 
     Raises Damaged, Newer, or StoreError for whatever else is wrong.
     """
+    _read_anything(connection)
     try:
-        version = sqlite.number(connection, "user_version")
-        if sqlite.number(connection, "application_id") == APPLICATION_ID and version > len(MIGRATIONS):
-            raise Newer(version)
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise Damaged(f"{path} is damaged")
+        _look(connection, path)
         sqlite.prepare(connection, path, schema(), PRAGMAS)
         connection.execute("PRAGMA synchronous = NORMAL")
     except sqlite3.DatabaseError as error:
         kind = Damaged if sqlite.error_code(error) in DAMAGED else StoreError
         raise kind(str(sqlite.store_error(path, error))) from error
-    _read_anything(connection)
+
+
+def _look(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise what is wrong with the file, if it can be seen from outside."""
+    if sqlite.is_foreign(connection, schema()) and not _has_events(connection):
+        raise StoreError(f"{path} is the database of another program")
+    version = sqlite.number(connection, "user_version")
+    if len(MIGRATIONS) < version < MAX_VERSION:
+        raise Newer(version)
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    ours = not sqlite.is_foreign(connection, schema()) and 0 <= version < MAX_VERSION
+    if verdict != "ok" or not ours:
+        raise Damaged(f"{path} is damaged")
+
+
+def _has_events(connection: sqlite3.Connection) -> bool:
+    """Whether the table is there that every version has: then it is our file, whatever its header says."""
+    sql = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'events'"
+    return connection.execute(sql).fetchone() is not None
 
 
 def open_memory() -> sqlite3.Connection:

@@ -18,8 +18,13 @@ from pommai.protocol import PhraseEntry
 
 _log = logging.getLogger(__name__)
 
-MAX_MISSES: Final = 20_000
-"""So many numbers of rows are tried in all damaged pages of a table: some hundreds of pages, in a second or two."""
+PATIENCE: Final = 500
+"""So many numbers of rows that cannot be read are tried one by one, some five pages of events; then in longer steps."""
+
+MAX_MISSES: Final = 5_000
+"""After so many, the rest of a table is given up: on a Pi Zero this takes a second."""
+
+MAX_ROWID: Final = 2**62
 
 
 def copy(source: sqlite3.Connection, target: Tables, *, prefer_source: bool, history: bool) -> None:
@@ -47,7 +52,7 @@ def copy(source: sqlite3.Connection, target: Tables, *, prefer_source: bool, his
             if entry is not None:
                 target.memory.add(entry)
     if unreadable or reading.misses:
-        _log.error("rows lost in a damaged database count=%d", unreadable + reading.misses)
+        _log.error("not all of the database could be read")
 
 
 def _copy_phrases(source: sqlite3.Connection, reading: _Reading, target: Tables, *, prefer_source: bool) -> None:
@@ -70,7 +75,7 @@ def _copy_phrases(source: sqlite3.Connection, reading: _Reading, target: Tables,
 
 @dataclass(slots=True)
 class _Reading:
-    """Reads tables whose pages may be damaged. `misses` counts the numbers of rows that could not be read."""
+    """Reads tables whose pages may be damaged. `misses`: how often something could not be read."""
 
     source: sqlite3.Connection
     misses: int = 0
@@ -78,21 +83,21 @@ class _Reading:
     def rows(self, table: str, columns: str, condition: str = "TRUE") -> Iterator[tuple[Any, ...]]:
         """Every row that can be read, in the order in which they were written."""
         sql = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? AND {condition} ORDER BY rowid"
-        after = 0
-        tries = 0
-        while tries < MAX_MISSES:
+        after, misses, step = 0, 0, 1
+        while misses < MAX_MISSES and after < MAX_ROWID:
             try:
                 for number, *row in self.source.execute(sql, (after,)):
-                    after = number
+                    after, step = number, 1
                     yield tuple(row)
             except sqlite3.DatabaseError as error:
+                self.misses += 1
                 if sqlite.error_code(error) != sqlite3.SQLITE_CORRUPT:
                     _log.warning("table not rescued table=%s: %s", table, error)
-                    self.misses += 1
                     return
-                after += 1  # past the damaged page, number by number
-                tries += 1
-                self.misses += 1
+                misses += 1
+                after += step  # past the damaged page, number by number
+                if misses >= PATIENCE:
+                    step *= 2
             else:
                 return
 

@@ -1,0 +1,163 @@
+"""What a toy does on a disk that is full or read-only: run inside a mount namespace of its own, prints what happened.
+
+`python -m tests.unit.device.cache.poor_disk SCENARIO FOLDER`; the folder is an empty tmpfs of 1 MB.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pommai import sqlite
+
+from .opened import event, fetch, names, opened, phrase, unsent_ids
+
+
+def fill(folder: Path) -> None:
+    """Leave not a byte of the disk."""
+    with (folder / "filler").open("ab", buffering=0) as filler:
+        for size in (65_536, 4096, 1):
+            try:
+                while True:
+                    filler.write(bytes(size))
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+
+
+def empty(folder: Path) -> None:
+    (folder / "filler").unlink()
+
+
+def remount(folder: Path, mode: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{mode}", str(folder)], check=True)
+
+
+async def full_in_use(folder: Path) -> dict[str, Any]:
+    """The disk runs full under an open cache, and has room again later."""
+    hello, blob = phrase("hello")
+    said: dict[str, Any] = {}
+    async with opened(folder / "toy.db") as cache:
+        await cache.manifest("r1", [hello])
+        await fetch(cache, {"hello": blob})
+        await cache.append(event(0), durable=True)
+        await cache.append(event(1), durable=True)
+        await cache.acknowledge(["e0"])
+        fill(folder)
+        for number in range(2, 300):
+            await cache.append(event(number, urgent=number == 250), durable=number % 2 == 0)
+        await cache.remember("volume", 0.5, durable=True)
+        said["problem"] = cache.problem
+        said["unsent"] = await unsent_ids(cache)
+        said["packets"] = len(await cache.phrase_packets("hello") or ())
+        said["volume"] = await cache.recall("volume")
+        said["retried"] = await cache.retry()
+        await cache.acknowledge(["e1"])
+        empty(folder)
+        said["retried_with_room"] = await cache.retry()
+        said["problem_after"] = cache.problem
+        await cache.append(event(300), durable=True)
+    async with opened(folder / "toy.db") as cache:
+        said["after"] = await unsent_ids(cache)
+        said["rows_after"] = (await cache.spool_size()).rows
+        said["volume_after"] = await cache.recall("volume")
+        said["revision_after"] = await cache.revision()
+    return said
+
+
+async def full_at_start(folder: Path) -> dict[str, Any]:
+    """There is no room for a new file."""
+    fill(folder)
+    said: dict[str, Any] = {}
+    async with opened(folder / "toy.db") as cache:
+        said["problem"] = cache.problem
+        await cache.append(event(1), durable=True)
+        empty(folder)
+        said["retried"] = await cache.retry()
+    async with opened(folder / "toy.db") as cache:
+        said["after"] = await unsent_ids(cache)
+    return said
+
+
+async def damaged_and_full(folder: Path) -> dict[str, Any]:
+    """The file is damaged, and there is no room for another: what could be read lives on."""
+    async with opened(folder / "toy.db") as cache:
+        for number in range(200):
+            await cache.append(event(number))
+    content = (folder / "toy.db").read_bytes()
+    (folder / "toy.db").write_bytes(content[: len(content) * 3 // 4])
+    fill(folder)
+    said: dict[str, Any] = {}
+    async with opened(folder / "toy.db") as cache:
+        said["problem"] = cache.problem
+        said["unsent"] = len(await unsent_ids(cache))
+        empty(folder)
+        said["retried"] = await cache.retry()
+        said["names"] = [name for name in names(folder) if not name.endswith(("-wal", "-shm"))]
+    async with opened(folder / "toy.db") as cache:
+        said["after"] = len(await unsent_ids(cache))
+    return said
+
+
+async def read_only(folder: Path) -> dict[str, Any]:
+    """The disk is mounted read-only, as a card's file system is after an error; later it can be written again."""
+    hello, blob = phrase("hello")
+    async with opened(folder / "toy.db") as cache:
+        await cache.manifest("r1", [hello])
+        await fetch(cache, {"hello": blob})
+        await cache.remember("volume", 0.5)
+        for number in range(3):
+            await cache.append(event(number), durable=True)
+    return await _read_only(folder, "toy.db")
+
+
+async def read_only_after_a_power_cut(folder: Path) -> dict[str, Any]:
+    """The same, with a log that was not written back; its index is gone, as it is after a restart of some systems."""
+    hello, blob = phrase("hello")
+    (folder / "on").mkdir()
+    async with opened(folder / "on" / "toy.db") as cache:
+        await cache.manifest("r1", [hello])
+        await fetch(cache, {"hello": blob})
+        await cache.remember("volume", 0.5)
+        for number in range(3):
+            await cache.append(event(number), durable=True)
+        for each in (folder / "on" / "toy.db", *sqlite.beside(folder / "on" / "toy.db")):
+            shutil.copy(each, folder / each.name)
+    shutil.rmtree(folder / "on")
+    return await _read_only(folder, "toy.db")
+
+
+async def _read_only(folder: Path, name: str) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    remount(folder, "ro")
+    async with opened(folder / name) as cache:
+        said["problem"] = cache.problem
+        said["packets"] = len(await cache.phrase_packets("hello") or ())
+        said["revision"] = await cache.revision()
+        said["volume"] = await cache.recall("volume")
+        await cache.append(event(10), durable=True)
+        said["unsent"] = await unsent_ids(cache)
+        await cache.acknowledge(["e0", "e10"])
+        await cache.remember("volume", 0.2)
+        await cache.log(1.0, "press")
+        said["retried"] = await cache.retry()
+        remount(folder, "rw")
+        said["retried_rw"] = await cache.retry()
+    async with opened(folder / name) as cache:
+        said["after"] = await unsent_ids(cache)
+        said["rows_after"] = (await cache.spool_size()).rows
+        said["volume_after"] = await cache.recall("volume")
+        said["packets_after"] = len(await cache.phrase_packets("hello") or ())
+        said["log_after"] = len(await cache.recent_log(10))
+    return said
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    sys.stdout.write(json.dumps(asyncio.run(globals()[sys.argv[1]](Path(sys.argv[2])))))
