@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from pommai.device.events import Occasion
 from pommai.starter import Phrase, PhraseKind
 
 FULL_PERCENT: Final = 90
@@ -26,21 +26,6 @@ LOW_PERCENT: Final = 25
 QUIET: Final = 0.34
 MEDIUM: Final = 0.67
 """Volumes below these are called quiet and medium; above, loud."""
-
-
-class Occasion(StrEnum):
-    """Why the toy says something of its own."""
-
-    ACTIVITY = "activity"
-    UNREACHABLE = "unreachable"
-    HELP = "help"
-    LOST_THREAD = "lost_thread"
-    RESTING = "resting"
-    BEDTIME = "bedtime"
-    NOTHING_TO_REPEAT = "nothing_to_repeat"
-    STATUS = "status"
-    RESTARTING = "restarting"
-    LOW_BATTERY = "low_battery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +43,17 @@ CYCLE: Final = (PhraseKind.GREETING, PhraseKind.SONG, PhraseKind.JOKE, PhraseKin
 
 _KINDS: Final[Mapping[Occasion, PhraseKind]] = MappingProxyType(
     {
+        Occasion.REPEAT: PhraseKind.NOTHING_TO_REPEAT,
         Occasion.UNREACHABLE: PhraseKind.UNREACHABLE,
         Occasion.HELP: PhraseKind.HELP,
         Occasion.LOST_THREAD: PhraseKind.LOST_THREAD,
         Occasion.RESTING: PhraseKind.RESTING,
         Occasion.BEDTIME: PhraseKind.GOODNIGHT_REST,
         Occasion.NOTHING_TO_REPEAT: PhraseKind.NOTHING_TO_REPEAT,
-        Occasion.RESTARTING: PhraseKind.RESTARTING,
         Occasion.LOW_BATTERY: PhraseKind.LOW_BATTERY,
     }
 )
+"""The words of each occasion but three. The speaker repeats what it can by itself; who still asks to has nothing."""
 
 
 class Jukebox:
@@ -75,6 +61,7 @@ class Jukebox:
 
     def __init__(self, phrases: Sequence[Phrase], position: Mapping[str, object] | None = None) -> None:
         """`position`: what `position` gave before a restart; whatever of it makes no sense now is dropped."""
+        self._all = tuple(phrases)
         self._phrases = {kind: tuple(phrase for phrase in phrases if phrase.kind is kind) for kind in PhraseKind}
         remembered = position or {}
         self._next = _index(remembered.get("next"))
@@ -89,11 +76,12 @@ class Jukebox:
         return {"next": CYCLE[self._next].value, "said": list(self._said)}
 
     def choose(
-        self, occasion: Occasion, status: Status | None = None, *, available: Collection[str] = ()
+        self, occasion: Occasion, status: Status | None = None, *, phrase: str = "", available: Collection[str] = ()
     ) -> tuple[Phrase, ...]:
         """The phrases to say one after the other; none if the pack has none for it.
 
-        `status` goes with `Occasion.STATUS`: raises ValueError without it. `available`: the ids that have audio.
+        `status` goes with `Occasion.STATUS`: raises ValueError without it. `phrase`, the id of one that is wanted, goes
+        with `Occasion.PHRASE`. `available`: the ids that have audio.
         """
         match occasion:
             case Occasion.ACTIVITY:
@@ -102,6 +90,8 @@ class Jukebox:
                 if status is None:
                     raise ValueError("to tell the status, give it")
                 return self._each(_kinds_of(status), available)
+            case Occasion.PHRASE:
+                return self._saying(*(known for known in self._all if known.id == phrase))
             case _:
                 return self._each((_KINDS[occasion],), available)
 

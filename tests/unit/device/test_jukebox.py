@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pommai import starter
-from pommai.device.jukebox import CYCLE, Jukebox, Occasion, Status
+from pommai.device.events import Occasion
+from pommai.device.jukebox import CYCLE, Jukebox, Status
 from pommai.starter import Phrase, PhraseKind
 
 WELL = Status(online=True, battery_percent=50, charging=False, volume=0.5)
@@ -101,7 +102,7 @@ def test_audio_that_comes_later_joins_in_before_anything_is_heard_again() -> Non
         (Occasion.RESTING, "resting"),
         (Occasion.BEDTIME, "goodnight_rest"),
         (Occasion.NOTHING_TO_REPEAT, "nothing_to_repeat"),
-        (Occasion.RESTARTING, "restarting"),
+        (Occasion.REPEAT, "nothing_to_repeat"),
         (Occasion.LOW_BATTERY, "low_battery"),
     ],
 )
@@ -109,6 +110,25 @@ def test_each_occasion_has_its_own_phrases_that_take_turns(occasion: Occasion, k
     jukebox = Jukebox(pack(**{kind.value: 2 for kind in PhraseKind}))
     said = [ids(jukebox.choose(occasion)) for _ in range(3)]
     assert said == [[f"{kind}-1"], [f"{kind}-2"], [f"{kind}-1"]]
+
+
+def test_a_phrase_that_is_wanted_by_its_id_is_said_and_takes_its_turn() -> None:
+    jukebox = Jukebox(pack(song=2, joke=2))
+    assert ids(jukebox.choose(Occasion.PHRASE, phrase="song-1")) == ["song-1"]
+    assert activities(jukebox, 3) == ["song-2", "joke-1", "song-1"]
+    assert ids(jukebox.choose(Occasion.PHRASE, phrase="joke-2", available={"joke-1"})) == ["joke-2"]
+
+
+@pytest.mark.parametrize("phrase", ["", "song-9", "song", "../song-1"])
+def test_a_phrase_that_the_pack_does_not_have_is_not_said(phrase: str) -> None:
+    jukebox = Jukebox(pack(song=1))
+    assert jukebox.choose(Occasion.PHRASE, phrase=phrase) == ()
+    assert jukebox.position == Jukebox(pack(song=1)).position
+
+
+def test_every_occasion_has_something_to_say() -> None:
+    for occasion in Occasion:
+        assert Jukebox(starter.load()).choose(occasion, WELL, phrase="story-1"), occasion
 
 
 def test_other_occasions_do_not_move_the_cycle() -> None:
