@@ -49,11 +49,10 @@ class RefusedError(PommaiError):
 
 
 class Control:
-    """The server: `listen`, then `serve` for as long as the toy lives."""
+    """The server: `listen`, then `serve` for as long as the toy lives, and `close`."""
 
-    def __init__(self, path: Path, answer: Answer, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, path: Path, *, patience_s: float = PATIENCE_S) -> None:
         self._path = path
-        self._answer = answer
         self._patience_s = patience_s
         self._listening: socket.socket | None = None
         self._inode = 0
@@ -64,14 +63,14 @@ class Control:
         self._listening = _listen(self._path)
         self._inode = self._path.stat().st_ino
 
-    async def serve(self) -> None:
+    async def serve(self, answer: Answer) -> None:
         """Answer until cancelled. What breaks an answer ends this: it is a bug."""
         assert self._listening is not None, "listen first"
         try:
             async with asyncio.TaskGroup() as clients:
 
                 def come_in(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                    clients.create_task(self._serve(reader, writer), name="control client")
+                    clients.create_task(self._serve(reader, writer, answer), name="control client")
 
                 server = await asyncio.start_unix_server(come_in, sock=self._listening, limit=MAX_LINE_BYTES)
                 try:
@@ -91,7 +90,7 @@ class Control:
             if self._path.stat().st_ino == self._inode:  # a new daemon may have its own there
                 self._path.unlink()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answer) -> None:
         writer.transport.set_write_buffer_limits(0)  # so that an answer is told when it has all been taken
         self._n_clients += 1
         try:
@@ -99,7 +98,7 @@ class Control:
                 await self._tell(writer, refusal(f"more than {MAX_CLIENTS} clients are connected", "Try again later."))
                 return
             while (line := await self._next_line(reader, writer)) is not None:
-                await self._tell(writer, await self._reply(line))
+                await self._tell(writer, await _reply(line, answer))
         except (OSError, TimeoutError):
             _log.debug("control: a client went away, or was too slow")
         finally:
@@ -116,22 +115,23 @@ class Control:
             return None
         return line or None
 
-    async def _reply(self, line: bytes) -> Mapping[str, Any]:
-        try:
-            request = json.loads(line)
-        except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested beyond all measure
-            return refusal("that is no JSON", 'Send one JSON object a line, such as {"do": "status"}.')
-        if not isinstance(request, dict) or not isinstance(request.get("do"), str):
-            return refusal('a request is a JSON object with "do"', 'Send for example {"do": "status"}.')
-        try:
-            return {"ok": True, **await self._answer(request)}
-        except PommaiError as error:
-            return refusal(str(error), error.remedy)
-
     async def _tell(self, writer: asyncio.StreamWriter, reply: Mapping[str, Any]) -> None:
         async with asyncio.timeout(self._patience_s):
             writer.write(json.dumps(reply).encode() + b"\n")
             await writer.drain()
+
+
+async def _reply(line: bytes, answer: Answer) -> Mapping[str, Any]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):  # not JSON, not UTF-8, or nested beyond all measure
+        return refusal("that is no JSON", 'Send one JSON object a line, such as {"do": "status"}.')
+    if not isinstance(request, dict) or not isinstance(request.get("do"), str):
+        return refusal('a request is a JSON object with "do"', 'Send for example {"do": "status"}.')
+    try:
+        return {"ok": True, **await answer(request)}
+    except PommaiError as error:
+        return refusal(str(error), error.remedy)
 
 
 def refusal(error: str, remedy: str) -> Mapping[str, Any]:

@@ -27,9 +27,9 @@ async def echo(request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @asynccontextmanager
 async def serving(path: Path, answer: Answer = echo, patience_s: float = 10.0) -> AsyncIterator[asyncio.Task[None]]:
-    control = Control(path, answer, patience_s=patience_s)
+    control = Control(path, patience_s=patience_s)
     control.listen()
-    task = asyncio.create_task(control.serve())
+    task = asyncio.create_task(control.serve(answer))
     try:
         yield task
     finally:
@@ -153,7 +153,7 @@ async def test_one_client_too_many_is_told_so(path: Path) -> None:
 def test_the_socket_is_for_owner_and_group_and_is_gone_at_the_end(path: Path) -> None:
     before = os.umask(0o022)
     try:
-        control = Control(path, echo)
+        control = Control(path)
         control.listen()
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         assert os.umask(0o022) == 0o022, "the process got its umask back"
@@ -174,7 +174,7 @@ async def test_the_socket_of_a_dead_daemon_is_replaced(path: Path) -> None:
 async def test_a_living_daemon_keeps_its_socket(path: Path) -> None:
     async with serving(path):
         with pytest.raises(LiveError, match="another daemon listens"):
-            Control(path, echo).listen()
+            Control(path).listen()
         (answer,) = await ask(path, b'{"do": "a"}\n')
     assert answer["ok"]
 
@@ -182,18 +182,18 @@ async def test_a_living_daemon_keeps_its_socket(path: Path) -> None:
 def test_what_is_no_socket_is_left_alone(path: Path) -> None:
     path.write_text("precious", encoding="utf-8")
     with pytest.raises(AddressError, match="is no socket"):
-        Control(path, echo).listen()
+        Control(path).listen()
     assert path.read_text(encoding="utf-8") == "precious"
 
 
 @pytest.mark.parametrize("name", ["nowhere/control.sock", "x" * 120])
 def test_a_path_that_cannot_be_is_named(tmp_path: Path, name: str) -> None:
     with pytest.raises(AddressError, match="cannot be listened on"):
-        Control(tmp_path / name, echo).listen()
+        Control(tmp_path / name).listen()
 
 
 def test_the_socket_of_a_later_daemon_is_not_removed(path: Path) -> None:
-    control = Control(path, echo)
+    control = Control(path)
     control.listen()
     path.rename(path.with_suffix(".old"))
     with socket.socket(socket.AF_UNIX) as other:

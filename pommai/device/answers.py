@@ -1,0 +1,219 @@
+"""The answers to what is asked at the control socket (see `control`): numbers, codes and texts of ours, never words."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import platform
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pommai import __version__, starter
+from pommai.audio import SPEECH, read_recording, write_wav
+from pommai.device.battery import Battery
+from pommai.device.cache.cache import Cache
+from pommai.device.control import RefusedError, Request
+from pommai.device.deeds import Deeds
+from pommai.device.hardware import Hardware
+from pommai.device.keeping import Diary
+from pommai.device.loading import masked
+from pommai.device.settings import DeviceSettings
+from pommai.device.sim import VirtualButton, VirtualMic, VirtualSpeaker
+from pommai.errors import AudioError
+
+HOLD_MS: Final = 1000
+MAX_HOLD_MS: Final = 61_000
+MAX_SAYING_S: Final = 60.0
+LOG_ENTRIES: Final = 200
+"""How much of the ring a dump shows: it has to fit into one answer."""
+
+AFTER_SAYING_MS: Final = 200
+"""How much longer than what it says a virtual child holds the button."""
+
+
+class Answers:
+    """One method for each request."""
+
+    def __init__(
+        self,
+        *,
+        settings: Callable[[], DeviceSettings],
+        hardware: Hardware,
+        cache: Cache,
+        diary: Diary,
+        deeds: Deeds,
+        battery: Battery,
+    ) -> None:
+        """`settings`: those of now, which a reload changes."""
+        self._settings = settings
+        self._hardware = hardware
+        self._cache = cache
+        self._diary = diary
+        self._deeds = deeds
+        self._battery = battery
+        self._began_s = time.monotonic()
+        self._known: dict[str, Callable[[Request], Awaitable[Mapping[str, Any]]]] = {
+            "status": self._status,
+            "play": self._play,
+            "volume": self._volume,
+            "pause": self._pause,
+            "resume": self._resume,
+            "test": self._test,
+            "dump": self._dump,
+            "phrases": self._phrases,
+            "press": self._press,
+            "heard": self._heard,
+        }
+
+    async def answer(self, request: Request) -> Mapping[str, Any]:
+        """See `control.Answer`."""
+        asked = self._known.get(request["do"])
+        if asked is None:
+            raise RefusedError("there is no such request", remedy=f"Known are: {', '.join(self._known)}.")
+        return await asked(request)
+
+    # --- what the toy is ----------------------------------------------------------------------------------------------
+
+    async def _status(self, _request: Request) -> Mapping[str, Any]:
+        diary, hardware = self._diary, self._hardware
+        spool = await self._cache.spool_size()
+        charge = self._battery.read()
+        state = diary.state
+        return {
+            "state": type(state).__name__.lower(),
+            "since_s": round(time.monotonic() - diary.since_s, 1),
+            "why": str(getattr(state, "why", "")),
+            "turn": state.turn,
+            "relay": {
+                "url": self._settings().relay.url,
+                "reached": diary.welcome is not None,
+                "why_not": diary.not_reached,
+                "session": diary.welcome.session if diary.welcome is not None else None,
+            },
+            **self._deeds.told(),
+            "battery": dataclasses.asdict(charge) if charge is not None else None,
+            "battery_problem": self._battery.problem,
+            "cache": {
+                "unsent": spool.unsent,
+                "urgent": spool.urgent,
+                "phrases": len(await self._cache.phrases()),
+                "problem": self._cache.problem,
+            },
+            "sound": self._sound(),
+            "lights": {
+                "color": [round(channel, 2) for channel in dataclasses.astuple(hardware.lights.color)],
+                "problem": hardware.problem,
+            },
+            "uptime_s": round(time.monotonic() - self._began_s, 1),
+            "version": __version__,
+            "python": platform.python_version(),
+            "last_turn": diary.last_turn.data() if diary.last_turn is not None else None,
+        }
+
+    def _sound(self) -> Mapping[str, Any]:
+        card = self._hardware.card
+        if card is None:
+            return {"kind": "virtual", "present": True, "xruns": 0}
+        return {"kind": "card", "present": card.present, "xruns": card.mic.xruns + card.speaker.xruns}
+
+    async def _dump(self, request: Request) -> Mapping[str, Any]:
+        entries = await self._cache.recent_log(LOG_ENTRIES)
+        return {
+            "status": await self._status(request),
+            "settings": masked(self._settings()),
+            "spool": dataclasses.asdict(await self._cache.spool_size()),
+            "log": [{"at_s": entry.at_s, "kind": entry.kind, **entry.data} for entry in entries],
+        }
+
+    async def _phrases(self, _request: Request) -> Mapping[str, Any]:
+        spoken = {entry.id for entry in await self._cache.phrases()}
+        written = {phrase.id for phrase in await asyncio.to_thread(starter.load)}
+        return {"phrases": [{"id": each, "audio": each in spoken} for each in sorted(spoken | written)]}
+
+    # --- what it shall do ---------------------------------------------------------------------------------------------
+
+    async def _play(self, request: Request) -> Mapping[str, Any]:
+        phrase = str(request.get("phrase"))
+        known = [each["id"] for each in (await self._phrases(request))["phrases"]]
+        if phrase not in known:
+            raise RefusedError("there is no phrase of that id", remedy="`pommai device phrases` lists them.")
+        if not self._deeds.play(phrase):
+            raise RefusedError("the toy is talking with its child", remedy="Try again when it is idle.")
+        return {"phrase": phrase}
+
+    async def _volume(self, request: Request) -> Mapping[str, Any]:
+        became = self._deeds.volume(_number(request, "value", 0.0, 1.0))
+        if became is None:
+            raise RefusedError("this toy keeps no volume")
+        return {"volume": became, **self._deeds.told()}
+
+    async def _pause(self, _request: Request) -> Mapping[str, Any]:
+        return self._rest(True)
+
+    async def _resume(self, _request: Request) -> Mapping[str, Any]:
+        return self._rest(False)
+
+    def _rest(self, paused: bool) -> Mapping[str, Any]:
+        if not self._deeds.pause(paused):
+            raise RefusedError("this toy keeps no rules")
+        return self._deeds.told()
+
+    async def _test(self, request: Request) -> Mapping[str, Any]:
+        match request.get("what"):
+            case "led":
+                self._deeds.test_lights()
+            case "sound":
+                if not self._deeds.test_sound():
+                    raise RefusedError("this toy makes no small sounds", remedy="Set sound.earcons = true.")
+            case _:
+                raise RefusedError('what to test is "led" or "sound"')
+        return {}
+
+    # --- what only a virtual toy can do -------------------------------------------------------------------------------
+
+    async def _press(self, request: Request) -> Mapping[str, Any]:
+        button, mic = self._hardware.button, self._hardware.mic
+        if not isinstance(button, VirtualButton):
+            raise RefusedError(
+                "nothing but its own button opens the microphone of a real toy",
+                remedy="Press it; or configure a virtual one: button.kind and sound.kind = 'virtual'.",
+            )
+        if button.down:
+            raise RefusedError("the button is down already", remedy="Wait until it has come up.")
+        pcm = b""
+        if (wav := request.get("say")) is not None:
+            try:
+                pcm = (await asyncio.to_thread(read_recording, Path(str(wav)), MAX_SAYING_S)).pcm
+            except AudioError as error:
+                raise RefusedError(str(error), remedy=error.remedy) from error
+        usual_ms = SPEECH.ms(len(pcm)) + AFTER_SAYING_MS if pcm else HOLD_MS
+        hold_ms = _number({"hold_ms": usual_ms, **request}, "hold_ms", 1, MAX_HOLD_MS)
+        if isinstance(mic, VirtualMic):
+            mic.speak(pcm)
+        button.press()
+        try:
+            await asyncio.sleep(hold_ms / 1000)
+        finally:
+            button.release()
+        return {"turn": self._diary.state.turn, "held_ms": hold_ms}
+
+    async def _heard(self, request: Request) -> Mapping[str, Any]:
+        speaker = self._hardware.speaker
+        if not isinstance(speaker, VirtualSpeaker):
+            raise RefusedError("a real speaker does not remember", remedy="Listen; or set sound.kind = 'virtual'.")
+        path, pcm = Path(str(request.get("path", ""))), speaker.take_heard()
+        try:
+            await asyncio.to_thread(write_wav, path, pcm)
+        except OSError as error:
+            raise RefusedError(f"{path} cannot be written: {error.strerror}") from error
+        return {"path": str(path), "heard_ms": SPEECH.ms(len(pcm))}
+
+
+def _number(request: Request, name: str, least: float, most: float) -> float:
+    """A number of the request. Raises RefusedError; NaN is none."""
+    value = request.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise RefusedError(f"{name} must be a number from {least:g} to {most:g}")
+    return value
