@@ -21,6 +21,7 @@ import queue
 import socketserver
 import threading
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -85,7 +86,7 @@ class Fake:
         self.busy: set[int] = set()
         """Pins of another program, as rpi-lgpio sees them: setup() raises."""
         self.functions: dict[int, int] = {}
-        """Pins with another function (SPI, I2C …), as RPi.GPIO sees them."""
+        """What pins were used for before (SPI, I2C … or OUT, by a program that was killed), as RPi.GPIO sees it."""
         self.resting: dict[int, int] = {}
         """Levels of outer resistors, for pins whose own is off."""
         self._closed: set[int] = set()
@@ -200,6 +201,7 @@ class _Pulse:
 
 
 _mode = UNKNOWN
+_warnings = True
 _pins: dict[int, _Pin] = {}
 _pulses: dict[int, _Pulse] = {}
 _edges = _Edges()
@@ -253,13 +255,22 @@ def getmode() -> int | None:
 
 
 def setwarnings(state: bool | int) -> None:
-    """Kept for the test to see; this module warns of nothing."""
-    fake.calls.append(("setwarnings", bool(state)))
+    """Whether to warn of pins in use and of needless cleaning."""
+    global _warnings
+    _warnings = bool(state)
+
+
+def _warn(text: str) -> None:
+    if _warnings:
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def gpio_function(channel: int) -> int:
     """IN, OUT, or what else the pin is used for."""
-    pin = _number(channel)
+    return _function(_number(channel))
+
+
+def _function(pin: int) -> int:
     return fake.functions.get(pin, _pins[pin].direction if pin in _pins else IN)
 
 
@@ -278,6 +289,11 @@ def setup(channel: int | list[int], direction: int, pull_up_down: int = PUD_OFF,
     for pin in _numbers(channel):
         if pin in fake.busy:
             raise _lgpio_error("GPIO busy")
+        function = _function(pin)
+        if function not in (IN, OUT) or (pin not in _pins and function == OUT):
+            _warn(
+                "This channel is already in use, continuing anyway.  Use GPIO.setwarnings(False) to disable warnings."
+            )
         latch = initial if initial in (LOW, HIGH) else LOW
         _pins[pin] = _Pin(direction, pull_up_down, latch)
         fake.calls.append(("setup", pin, direction, initial if direction == OUT else pull_up_down))
@@ -343,6 +359,11 @@ def cleanup(channel: int | list[int] | None = None) -> None:
     global _mode
     pins = list(_pins) if channel is None else _numbers(channel)
     fake.calls.append(("cleanup", None if channel is None else pins))
+    if not any(pin in _pins for pin in pins):
+        _warn(
+            "No channels have been set up yet - nothing to clean up!  "
+            "Try cleaning up at the end of your program instead!"
+        )
     for pin in pins:
         _edges.remove(pin)
         _pins.pop(pin, None)

@@ -124,8 +124,7 @@ async def test_a_button_that_was_down_from_the_beginning_is_up_until_it_came_up(
     gpio.fake.press(17)
     with GpioButton(ButtonSettings()) as button:
         button.watch(ear)
-        for _ in range(3):
-            await asyncio.sleep(RECHECK_S)
+        await asyncio.sleep(1.2 * BACKSTOP_S)  # it is read again, and is still down
         gpio.fake.release(17, bounces=3)  # it touches again while it comes up: that is no press either
         await asyncio.sleep(2 * RECHECK_S)
         assert ear.edges == []
@@ -380,6 +379,13 @@ def test_a_pin_with_another_function_is_not_taken_away_from_it(gpio: Any) -> Non
     assert "choose another one with lights.green_pin" in error.remedy
 
 
+def test_a_toy_that_was_killed_with_its_light_on_starts_without_a_warning(gpio: Any) -> None:
+    gpio.fake.functions = {17: gpio.OUT, 27: gpio.OUT}
+    with GpioButton(ButtonSettings()), GpioLights(LightSettings()) as lights:
+        lights.show(RED)
+        assert duties(gpio) == [100.0, 0.0, 0.0]
+
+
 def test_an_unknown_pin_is_named_with_its_setting(gpio: Any) -> None:
     error = refusal(GpioButton(ButtonSettings(pin=99)))
     assert isinstance(error, HardwareError)
@@ -476,6 +482,46 @@ def test_what_cannot_work_together_is_said_all_at_once(
     assert len(problems) == len(said)
     for problem, expected in zip(problems, said, strict=True):
         assert expected in problem
+
+
+# --- the fake itself --------------------------------------------------------------------------------------------------
+
+MISUSE: list[tuple[Callable[[Any], object], type[Exception], str]] = [
+    (lambda gpio: gpio.setmode(gpio.BOARD), ValueError, "A different mode"),
+    (lambda gpio: gpio.setup(54, gpio.IN), ValueError, "The channel sent is invalid"),
+    (lambda gpio: gpio.setup("5", gpio.IN), ValueError, "Channel must be an integer"),
+    (lambda gpio: gpio.setup(5, 7), ValueError, "An invalid direction"),
+    (lambda gpio: gpio.setup(5, gpio.OUT, gpio.PUD_UP), ValueError, "not valid for outputs"),
+    (lambda gpio: gpio.setup(5, gpio.IN, initial=1), ValueError, "not valid for inputs"),
+    (lambda gpio: gpio.setup(5, gpio.IN, 3), ValueError, "Invalid value for pull_up_down"),
+    (lambda gpio: gpio.input(5), RuntimeError, r"You must setup\(\) the GPIO channel first"),
+    (lambda gpio: gpio.output(17, 1), RuntimeError, "not been set up as an OUTPUT"),
+    (lambda gpio: gpio.output([27], [1, 0]), RuntimeError, "Number of channels"),
+    (lambda gpio: gpio.add_event_detect(27, gpio.BOTH), RuntimeError, "as an input first"),
+    (lambda gpio: gpio.add_event_detect(17, 3), ValueError, "The edge must be set"),
+    (lambda gpio: gpio.add_event_detect(17, gpio.BOTH, bouncetime=0), ValueError, "Bouncetime"),
+    (lambda gpio: gpio.add_event_detect(17, gpio.BOTH, callback=3), TypeError, "callable"),
+    (lambda gpio: [gpio.add_event_detect(17, gpio.BOTH) for _ in range(2)], RuntimeError, "Conflicting edge detection"),
+    (lambda gpio: gpio.PWM(17, 100), RuntimeError, "as an output first"),
+    (lambda gpio: gpio.PWM(27, 0), ValueError, "frequency must be greater"),
+    (lambda gpio: [gpio.PWM(27, 100), gpio.PWM(27, 100)], RuntimeError, "A PWM object already exists"),
+    (lambda gpio: gpio.PWM(27, 100).start(101), ValueError, "dutycycle must have"),
+    (lambda gpio: gpio.PWM(27, 100).ChangeFrequency(0), ValueError, "frequency must be greater"),
+]
+
+
+@pytest.mark.parametrize(("misuse", "error", "text"), MISUSE)
+def test_the_fake_refuses_what_the_library_refuses(
+    gpio: Any, misuse: Callable[[Any], object], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(RuntimeError, match="Please set pin numbering mode"):
+        gpio.setup(17, gpio.IN)
+    gpio.setmode(gpio.BCM)
+    gpio.setup(17, gpio.IN)
+    gpio.setup(27, gpio.OUT)
+    with pytest.raises(error, match=text):
+        misuse(gpio)
+    gpio.cleanup()
 
 
 # --- pins of another process ------------------------------------------------------------------------------------------
