@@ -13,26 +13,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket as tcp
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
 
 from pommai.errors import RemoteProtocolError
-from pommai.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, AudioFrame, ErrorCode, Hello, ToToy, decode, encode
+from pommai.protocol import MAX_MESSAGE_BYTES, SUBPROTOCOL, Binary, ErrorCode, Hello, ToToy
+from pommai.relay.asides import Asides
 from pommai.relay.auth import SlidingWindow
 from pommai.relay.conversation import Conversation
 from pommai.relay.metrics import Metrics
 from pommai.relay.ports import ToyToken
-from pommai.relay.voice import Send
+from pommai.relay.upkeep import Answerable, Upkeep
+from pommai.relay.visit import Send, Visit
+from pommai.wire import decode, encode
 
 HELLO_S: Final = 10.0
 SEND_S: Final = 10.0
 CLOSE_S: Final = 2.0
-HEARTBEAT_S: Final = 20.0
+HEARTBEAT_S: Final = 15.0
+"""A ping after so much silence; a toy that sends nothing for half as long again is cut off, within 25 s in all."""
 UNREAD_MS: Final = 30_000
+
+LEAVING: Final = frozenset({WSCloseCode.OK, WSCloseCode.GOING_AWAY})
+"""The close codes of a toy that leaves of its own will; with any other, and with none, it was cut off."""
 
 MAX_BAD_MESSAGES: Final = 10
 BAD_WINDOW_S: Final = 60.0
@@ -53,39 +59,39 @@ def new_socket() -> web.WebSocketResponse:
 
 
 class ToyConnection:
-    """Serves one toy over one prepared socket. `serve` belongs to the request's task; any other may call `leave`."""
+    """Serves one toy over one prepared socket. `serve` belongs to the request's task; any other may call the rest."""
 
     def __init__(
         self,
         token: ToyToken,
         socket: web.WebSocketResponse,
         transport: asyncio.Transport,
-        begin: Callable[[Send], Conversation],
+        begin: Callable[[Send], tuple[Visit, Upkeep]],
         metrics: Metrics,
     ) -> None:
-        """`token`: what let the toy in; `since_s`, in Unix time, is when.
-
-        `begin`: makes the toy's conversation around the given `Send`.
-        """
+        """`token`: what let the toy in. `begin`: makes the two that take its messages around the given `Send`."""
         self.token = token
-        self.since_s = time.time()
         self._toy = token.toy
         self._socket = socket
         self._transport = transport
         self._metrics = metrics
         self._now = asyncio.get_running_loop().time
-        self._conversation = begin(self._send)
+        self._visit, upkeep = begin(self._send)
+        self._asides = Asides(upkeep, self._refused)
         self._bad = SlidingWindow(MAX_BAD_MESSAGES, BAD_WINDOW_S)
         self._limit: asyncio.Timeout | None = None
-        self._leaving = False
+        self._end_code: int | None = None
         self._gone = asyncio.Event()
         _drop_if_unread(transport)
 
     async def serve(self) -> None:
-        """Talk with the toy until either side leaves; afterwards the socket is closed and no turn is in flight."""
+        """Talk with the toy until either side leaves; afterwards the socket is closed and nothing is sent any more.
+
+        A turn in flight ends with it, unless the toy was cut off and may resume it.
+        """
         code: int = WSCloseCode.INTERNAL_ERROR
         try:
-            async with self._conversation:
+            async with self._visit, self._asides:
                 code = await self._talk()
         finally:
             await self._close(code)
@@ -93,31 +99,47 @@ class ToyConnection:
 
     @property
     def rested(self) -> bool:
-        """See `Conversation.rested`."""
-        return self._conversation.rested
+        """See `Visit.rested`."""
+        return self._visit.rested
+
+    @property
+    def conversation(self) -> Conversation | None:
+        """See `Visit.conversation`."""
+        return self._visit.conversation
+
+    def let_go(self) -> None:
+        """The toy has come back on another connection, and may go on there with its conversation."""
+        self._visit.let_go()
+
+    def look_again(self) -> None:
+        """Have the toy's commands looked for again, for they come from other processes."""
+        self._asides.look_again()
 
     async def leave(self, code: ErrorCode, *, grace_s: float, retry_after_s: float) -> None:
         """Say goodbye and close with 1001; a turn in flight may end within `grace_s` seconds. Raises nothing."""
-        if not self._leaving:
-            self._leaving = True
+        if self._end_code is None:
+            self._end_code = WSCloseCode.GOING_AWAY
             with suppress(ConnectionError):
-                await self._conversation.close(code, grace_s=grace_s, retry_after_s=retry_after_s)
-            if self._limit is not None:
-                self._limit.reschedule(self._now())
+                await self._visit.close(code, grace_s=grace_s, retry_after_s=retry_after_s)
+            self._stop_talking()
         await self._gone.wait()
+
+    def _stop_talking(self) -> None:
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(self._now())
 
     async def _talk(self) -> int:
         """Take frames until the connection is to be closed; the code to close it with.
 
-        One time limit serves two ends: the toy must greet before it, and `leave` ends the talk by moving it to now.
+        One time limit serves two ends: the toy must greet before it, and whoever else ends the talk moves it to now.
         The socket is closed by the task that reads it: from another one aiohttp would not await the toy's answer.
         """
         try:
             async with asyncio.timeout(HELLO_S) as self._limit:
                 return await self._take_frames()
         except TimeoutError:
-            if self._leaving:
-                return WSCloseCode.GOING_AWAY
+            if self._end_code is not None:
+                return self._end_code
             _log.info("no hello toy=%s", self._toy)
             return WSCloseCode.POLICY_VIOLATION
         finally:
@@ -127,49 +149,60 @@ class ToyConnection:
         while True:
             frame = await self._socket.receive()
             if frame.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-                return self._ended(frame.data)
+                return self._ended(frame)
             try:
-                if await self._take(frame.data) and self._limit is not None and not self._leaving:
+                if await self._take(frame.data) and self._limit is not None and self._end_code is None:
                     self._limit.reschedule(None)
             except RemoteProtocolError as error:
-                self._metrics.failed(error.code)
-                _log.info("message refused toy=%s code=%s", self._toy, error.code)
-                if not await self._refused(ErrorCode(error.code)):
-                    return WSCloseCode.GOING_AWAY if self._leaving else WSCloseCode.POLICY_VIOLATION
+                await self._refused(error)
+                if self._end_code == WSCloseCode.POLICY_VIOLATION:
+                    return self._end_code
             except ConnectionError:
+                self._cut_off()
                 return WSCloseCode.GOING_AWAY
-            if self._conversation.closed and not self._leaving:
+            if self._visit.closed and self._end_code is None:
                 return WSCloseCode.PROTOCOL_ERROR
 
     async def _take(self, frame: str | bytes) -> bool:
         """Act on one frame; whether it was the toy's hello."""
         self._metrics.received(len(frame))
         message = decode(frame)
-        await self._conversation.receive(message)
+        aside = await self._visit.receive(message)
+        if isinstance(aside, Answerable):
+            await self._asides.put(aside)
+        if isinstance(message, Hello) and not self._visit.closed:
+            self._asides.look_again()
         return isinstance(message, Hello)
 
-    async def _refused(self, code: ErrorCode) -> bool:
-        """Answer a message that could not be read or was not allowed; whether the connection may live."""
-        try:
-            await self._conversation.refuse(code)
-        except ConnectionError:
-            return False
-        if not self._bad.add(self._now()):
-            return True
-        _log.warning("too many bad messages toy=%s", self._toy)
-        return False
+    async def _refused(self, error: RemoteProtocolError) -> None:
+        """Answer a message that could not be read or was not allowed; too many of them end the connection."""
+        self._metrics.failed(error.code)
+        _log.info("message refused toy=%s code=%s", self._toy, error.code)
+        with suppress(ConnectionError):  # whoever reads from the toy meets it too
+            await self._visit.refuse(ErrorCode(error.code))
+        if self._bad.add(self._now()) and self._end_code is None:
+            _log.warning("too many bad messages toy=%s", self._toy)
+            self._end_code = WSCloseCode.POLICY_VIOLATION
+            self._stop_talking()
 
-    def _ended(self, reason: object) -> int:
-        """The toy has closed the connection, or broke the rules of WebSocket; aiohttp has answered that already."""
-        if isinstance(reason, WebSocketError):
-            too_large = reason.code == WSCloseCode.MESSAGE_TOO_BIG
+    def _ended(self, frame: WSMessage) -> int:
+        """The toy has left or was cut off, or broke the rules of WebSocket; aiohttp has answered that already."""
+        if isinstance(frame.data, WebSocketError):
+            too_large = frame.data.code == WSCloseCode.MESSAGE_TOO_BIG
             code = ErrorCode.TOO_LARGE if too_large else ErrorCode.BAD_MESSAGE
             self._metrics.failed(code)
             _log.info("connection refused by its frames toy=%s code=%s", self._toy, code)
-            return reason.code
+            return frame.data.code
+        if frame.type is not WSMsgType.CLOSE or frame.data not in LEAVING:
+            self._cut_off()
         return WSCloseCode.OK
 
-    async def _send(self, message: ToToy | AudioFrame) -> None:
+    def _cut_off(self) -> None:
+        """The connection broke off: what the toy was told goodbye for is over, and the rest may go on."""
+        if self._end_code is None:
+            self._visit.let_go()
+
+    async def _send(self, message: ToToy | Binary) -> None:
         """Put one message on the wire. Raises ConnectionError for a toy that is gone, or does not read."""
         frame = encode(message)
         try:

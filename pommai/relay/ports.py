@@ -212,11 +212,12 @@ class TTS(Protocol):
 
 
 class Outcome(StrEnum):
-    """How a turn ended."""
+    """How a turn ended. Cancelled: by the toy, or by a goodbye. Interrupted: the toy was cut off and stayed away."""
 
     ANSWERED = "answered"
     UNHEARD = "unheard"
     CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
     FAILED = "failed"
 
 

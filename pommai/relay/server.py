@@ -1,8 +1,4 @@
-"""The relay's HTTP side: who may open a WebSocket, and two pages for machines.
-
-`/v1/toy` is for toys, `/healthz` for whoever watches the service, `/metrics` for a Prometheus on the same machine.
-Headers that a proxy adds are never a reason to trust; a request that carries them does not count as local.
-"""
+"""The relay's HTTP side: who may open a WebSocket, who is connected, and who has to go."""
 
 from __future__ import annotations
 
@@ -10,25 +6,30 @@ import asyncio
 import logging
 import socket
 import ssl
-import traceback
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable
+from functools import partial
 from typing import Final, Protocol
 
 from aiohttp import hdrs, web
 
-import pommai
 from pommai.errors import StoreError
 from pommai.protocol import PATH, SUBPROTOCOL, ErrorCode
 from pommai.relay.allowance import Allowances
-from pommai.relay.auth import TokenStore, is_loopback
+from pommai.relay.auth import TokenStore
+from pommai.relay.bugs import places
 from pommai.relay.connection import CLOSE_S, ToyConnection, new_socket
 from pommai.relay.conversation import Conversation
 from pommai.relay.door import RETRY_S, Door, later
-from pommai.relay.metrics import CONTENT_TYPE, Metrics
-from pommai.relay.ports import Store, TurnRecord
+from pommai.relay.metrics import Metrics
+from pommai.relay.pages import Pages
+from pommai.relay.parking import Parking
+from pommai.relay.phrase_audio import SpokenPhrases
+from pommai.relay.ports import Store, ToyToken, TurnRecord
 from pommai.relay.settings import RelaySettings
+from pommai.relay.terms import Terms
 from pommai.relay.turn import Pipeline
-from pommai.relay.voice import Send
+from pommai.relay.upkeep import Upkeep, UpkeepStore
+from pommai.relay.visit import Send, Visit
 
 DISMISSED_RETRY_S: Final = 60.0
 """The same after its token was revoked, or shown by another connection: two toys must not chase each other."""
@@ -36,8 +37,8 @@ DISMISSED_RETRY_S: Final = 60.0
 _log = logging.getLogger(__name__)
 
 
-class RelayStore(Store, TokenStore, Protocol):
-    """All that the relay keeps: turns and tokens."""
+class RelayStore(Store, TokenStore, UpkeepStore, Protocol):
+    """All that the server needs of a store."""
 
 
 class RelayServer:
@@ -51,13 +52,19 @@ class RelayServer:
         *,
         metrics: Metrics,
         allowances: Allowances,
+        phrases: SpokenPhrases | None = None,
     ) -> None:
-        """`allowances`: what each toy's parents allow; told of every turn that is over, before it is stored."""
+        """`allowances`: what each toy's parents allow; told of every turn that is over, before it is stored.
+
+        `phrases`: what toys may keep for times without a network.
+        """
         self._settings = settings
         self._pipeline = pipeline
         self._store = store
         self._metrics = metrics
         self._allowances = allowances
+        self._phrases = phrases
+        self._parking = Parking()
         self._door = Door(store, metrics)
         self._now = asyncio.get_running_loop().time
         self._connections: dict[str, ToyConnection] = {}
@@ -65,10 +72,15 @@ class RelayServer:
         self._visitors: set[asyncio.Future[None]] = set()
         self._dismissed: set[asyncio.Task[None]] = set()
         self._stopping = False
+        engines = {
+            "stt": pipeline.stt.name,
+            "moderator": settings.pipeline.moderator,
+            "llm": pipeline.llm.name,
+            "tts": pipeline.tts.name,
+        }
+        pages = Pages(engines, metrics, n_toys=lambda: len(self._connections), stopping=lambda: self._stopping)
         application = web.Application()
-        application.add_routes(
-            [web.get(PATH, self._toy), web.get("/healthz", self._health), web.get("/metrics", self._metrics_page)]
-        )
+        application.add_routes([web.get(PATH, self._toy), *pages.routes()])
         application.on_response_prepare.append(_unbranded)
         self._runner = web.AppRunner(application, handle_signals=False, access_log=None, shutdown_timeout=CLOSE_S)
 
@@ -87,32 +99,50 @@ class RelayServer:
             connection.leave(ErrorCode.SHUTTING_DOWN, grace_s=grace_s, retry_after_s=RETRY_S)
             for connection in self._connections.values()
         ]
-        await asyncio.gather(*leaving)
+        await asyncio.gather(self._parking.close(), *leaving)
         if self._visitors:  # those who were at the door: told to leave by `_serve` if they got in
             await asyncio.wait(self._visitors)
         await asyncio.gather(*self._dismissed)
+        await self._parking.close()
         await self._runner.cleanup()
 
-    async def look_after(self) -> None:
-        """End the connections of toys whose token was revoked, that were forgotten, or whose rest is over.
+    @property
+    def in_turn(self) -> bool:
+        """Whether any toy is being answered now."""
+        attended = (connection.conversation for connection in self._connections.values())
+        parked = (parked.conversation for parked in self._parking.parked.values())
+        return any(conversation is not None and conversation.in_turn for conversation in (*attended, *parked))
 
-        A forgotten toy comes back to a conversation that remembers nothing; a rested one at once, to a welcome that
-        lets it talk. Raises StoreError.
+    async def look_after(self) -> None:
+        """Find commands for connected toys, and end what must not go on. Raises StoreError.
+
+        That is the connections and the parked conversations of toys whose token was revoked, or that were forgotten,
+        and the connections of those whose rest is over. A forgotten toy comes back to a conversation that remembers
+        nothing; a rested one at once, to a welcome that lets it talk.
         """
-        if self._connections:
-            valid = {token.token_id for token in await self._store.list_tokens() if token.revoked_at_s is None}
-            since_s = {toy: connection.since_s for toy, connection in self._connections.items()}
-            forgotten = await self._store.forgotten(since_s)
-            for connection in self._connections.values():
-                if connection.token.token_id not in valid:
-                    _log.info("token revoked toy=%s", connection.token.toy)
-                    self._dismiss(connection, ErrorCode.REVOKED)
-                elif connection.token.toy in forgotten and since_s[connection.token.toy] == connection.since_s:
-                    _log.info("forgotten toy=%s", connection.token.toy)
-                    self._dismiss(connection, ErrorCode.SHUTTING_DOWN, retry_after_s=RETRY_S)
-                elif connection.rested:
-                    _log.info("rest over toy=%s", connection.token.toy)
-                    self._dismiss(connection, ErrorCode.REST_OVER, retry_after_s=0.0)
+        connections, parked = dict(self._connections), self._parking.parked
+        if not connections and not parked:
+            return
+        valid = {token.token_id for token in await self._store.list_tokens() if token.revoked_at_s is None}
+        talks = {toy: connection.conversation for toy, connection in connections.items()}
+        talks |= {toy: kept.conversation for toy, kept in parked.items()}
+        since_s = {toy: talk.since_s for toy, talk in talks.items() if talk is not None}
+        forgotten = await self._store.forgotten(since_s)
+        for toy, kept in parked.items():
+            if toy in forgotten or kept.token.token_id not in valid:
+                self._parking.give_up(kept.conversation)
+        for toy, connection in connections.items():
+            if connection.token.token_id not in valid:
+                _log.info("token revoked toy=%s", toy)
+                self._dismiss(connection, ErrorCode.REVOKED)
+            elif toy in forgotten and connection.conversation is talks[toy]:
+                _log.info("forgotten toy=%s", toy)
+                self._dismiss(connection, ErrorCode.SHUTTING_DOWN, retry_after_s=RETRY_S)
+            elif connection.rested:
+                _log.info("rest over toy=%s", toy)
+                self._dismiss(connection, ErrorCode.REST_OVER, retry_after_s=0.0)
+            else:
+                connection.look_again()
 
     # --- /v1/toy ------------------------------------------------------------------------------------------------------
 
@@ -142,7 +172,8 @@ class RelayServer:
             raise web.HTTPUpgradeRequired(text="this address speaks WebSocket\n", headers={hdrs.UPGRADE: "websocket"})
         if ready.protocol != SUBPROTOCOL:
             raise web.HTTPBadRequest(text=f"the WebSocket sub-protocol {SUBPROTOCOL} is required\n")
-        if len(self._connections.keys() - {token.toy}) + self._arriving >= self._settings.server.max_toys:
+        others = (self._connections.keys() | self._parking.parked.keys()) - {token.toy}
+        if len(others) + self._arriving >= self._settings.server.max_toys:
             raise later("the relay is full")
         self._arriving += 1
         try:
@@ -151,14 +182,15 @@ class RelayServer:
             self._arriving -= 1
         if request.transport is None:
             return socket, None
-        return socket, ToyConnection(token, socket, request.transport, self._begin(token.toy), self._metrics)
+        return socket, ToyConnection(token, socket, request.transport, partial(self._begin, token), self._metrics)
 
     async def _serve(self, connection: ToyConnection) -> None:
-        """Serve a toy; an older connection of the same toy has to go."""
+        """Serve a toy; an older connection of the same toy has to go, and leaves it the conversation."""
         toy = connection.token.toy
         older = self._connections.get(toy)
         if older is not None:
             _log.info("connection replaced toy=%s", toy)
+            older.let_go()
             self._dismiss(older, ErrorCode.REPLACED)
         self._connections[toy] = connection
         self._metrics.connected(len(self._connections))
@@ -169,7 +201,7 @@ class RelayServer:
             await connection.serve()
         # A bug of ours, and the socket is closed with 1011. aiohttp would log its text, which may hold a child's words.
         except Exception as error:
-            _log.error("connection broken toy=%s: %s", toy, "; ".join(_places(error)))
+            _log.error("connection broken toy=%s: %s", toy, places(error))
         finally:
             if self._connections.get(toy) is connection:
                 del self._connections[toy]
@@ -183,22 +215,22 @@ class RelayServer:
         self._dismissed.add(leaving)
         leaving.add_done_callback(self._dismissed.discard)
 
-    def _begin(self, toy: str) -> Callable[[Send], Conversation]:
-        """How to make this toy's conversation, once there is a way to send."""
+    def _begin(self, token: ToyToken, send: Send) -> tuple[Visit, Upkeep]:
+        """What takes a toy's messages, around a way to answer it."""
+        toy, turns, phrases = token.toy, self._settings.pipeline, self._phrases
+        terms = Terms(
+            rest=lambda: self._allowances.rest(toy),
+            limits=lambda: self._allowances.record(toy),
+            phrases=lambda: None if phrases is None else phrases.revision,
+            max_utterance_s=turns.max_utterance_s,
+            volume_ceiling=self._allowances.limits(toy).volume_ceiling,
+        )
 
-        def begin(send: Send) -> Conversation:
-            return Conversation(
-                toy,
-                self._pipeline,
-                send,
-                record=self._keep,
-                rest=lambda: self._allowances.rest(toy),
-                max_utterance_s=self._settings.pipeline.max_utterance_s,
-                volume_ceiling=self._allowances.limits(toy).volume_ceiling,
-                turn_budget_s=self._settings.pipeline.turn_budget_s,
-            )
+        def new() -> Conversation:
+            return Conversation(toy, self._pipeline, self._keep, turn_budget_s=turns.turn_budget_s)
 
-        return begin
+        visit = Visit(token, send, self._parking, new, terms)
+        return visit, Upkeep(toy, self._store, phrases, visit.send)
 
     def _keep(self, turn: TurnRecord) -> Awaitable[None]:
         """Count a turn that is over, now; what is returned stores it."""
@@ -212,41 +244,6 @@ class RelayServer:
         except StoreError:
             self._metrics.not_stored()
             raise
-
-    # --- pages for machines -------------------------------------------------------------------------------------------
-
-    async def _health(self, request: web.Request) -> web.Response:
-        """Whether toys are served, by which engines, and how many."""
-        engines = {
-            "stt": self._pipeline.stt.name,
-            "moderator": self._settings.pipeline.moderator,
-            "llm": self._pipeline.llm.name,
-            "tts": self._pipeline.tts.name,
-        }
-        health = {
-            "status": "stopping" if self._stopping else "ok",
-            "version": pommai.__version__,
-            "engines": engines,
-            "active_toys": len(self._connections),
-        }
-        return web.json_response(health, status=503 if self._stopping else 200)
-
-    async def _metrics_page(self, request: web.Request) -> web.Response:
-        """The counters, for this machine only."""
-        proxied = any(header in request.headers for header in (hdrs.X_FORWARDED_FOR, hdrs.FORWARDED, "X-Real-IP"))
-        if proxied or not is_loopback(request.remote or ""):
-            raise web.HTTPForbidden(text="metrics are for this machine only\n")
-        return web.Response(body=self._metrics.page(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE})
-
-
-def _places(error: BaseException) -> Iterator[str]:
-    """Where an error comes from, by type and lines of code only; for a group, one for each error in it."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _places(inner)
-    else:
-        frames = (f"{frame.f_code.co_filename}:{line}" for frame, line in traceback.walk_tb(error.__traceback__))
-        yield f"{type(error).__name__} at {' '.join(frames)}"
 
 
 def _stopping() -> web.HTTPServiceUnavailable:

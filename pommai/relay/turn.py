@@ -59,7 +59,6 @@ async def run_turn(
     history: Sequence[Exchange],
     send: Send,
     *,
-    captions: bool = False,
     budget_s: float = 20.0,
 ) -> None:
     """Answer one utterance, and fill in `record` on the way; it counts as cancelled until it is over.
@@ -69,13 +68,13 @@ async def run_turn(
     it: every engine has stopped then, and nothing more is sent.
     """
     record.outcome = Outcome.CANCELLED
-    voice = Voice(pipeline.tts, send, record, captions=captions)
+    voice = Voice(pipeline.tts, send, record)
     turn = _Turn(pipeline, voice, record, history)
     failure: ProviderError | None = None
     try:
         async with _budget(voice, budget_s):
             heard = await turn.hear(utterance)
-            if captions and heard:
+            if heard:
                 await send(Transcript(record.turn, heard))
             record.outcome = await turn.answer(heard)
             await voice.finish()

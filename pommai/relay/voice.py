@@ -10,6 +10,7 @@ lost TCP segment and the start of the next sentence, little enough that a barge-
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from enum import StrEnum
@@ -21,7 +22,7 @@ from pommai.codec import Framer, OpusEncoder
 from pommai.errors import LocalProtocolError, ProviderError
 from pommai.protocol import FRAME_MS, AudioFrame, ErrorCode, Sentence, SpeakingEnd, SpeakingStart, ToToy
 from pommai.relay.guardian import Cleared
-from pommai.relay.ports import TTS, TurnRecord
+from pommai.relay.ports import TTS, Category, TurnRecord
 
 LEAD_S: Final = 1.2
 """Audio sent ahead of real time; 0.8 to 1.5 s is what survives a retransmit (docs/protocol.md)."""
@@ -29,10 +30,13 @@ LEAD_S: Final = 1.2
 MAX_SENTENCE_S: Final = 40.0
 """A text-to-speech stream that goes on longer than this for one sentence has lost its way and is cut."""
 
+ALERT_MOOD: Final = "alert"
+"""The mood of a reply for which a grown-up is told; for a child in distress the lights never change."""
+
 _FRAME_BYTES: Final = SPEECH.bytes(FRAME_MS)
 
 Send = Callable[[ToToy | AudioFrame], Awaitable[None]]
-"""Puts one message on the wire. Raises ConnectionError when the toy is gone or has ended the turn, and nothing else."""
+"""Takes one message on its way to a toy. Raises ConnectionError if the toy is gone or has ended the turn, no other."""
 
 
 class Route(StrEnum):
@@ -56,21 +60,42 @@ SPEAKERS: Final = frozenset({"pommai.relay.turn:_Turn._talk", "pommai.relay.turn
 """Who has the voice say them."""
 
 
+class Lead:
+    """Keeps sound no more than `LEAD_S` ahead of what the ear can have heard of it."""
+
+    def __init__(self) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._first_at_s = -math.inf
+        self.sent_s = 0.0
+
+    async def wait(self) -> None:
+        """Return when the next frame may leave; at once for the first one, and for an ear that has run dry."""
+        now = self._now()
+        if now - self._first_at_s > self.sent_s:
+            self._first_at_s = now - self.sent_s
+        ahead_s = self.sent_s - (now - self._first_at_s)
+        if ahead_s > LEAD_S:
+            await asyncio.sleep(ahead_s - LEAD_S)
+
+
 class Voice:
     """Speaks one turn: cleared words in, frames out, paced. Its encoder lives as long as the turn."""
 
-    def __init__(self, tts: TTS, send: Send, record: TurnRecord, *, captions: bool = False) -> None:
-        """`record`: where what was said is written down. `captions`: send each sentence as text too."""
+    def __init__(self, tts: TTS, send: Send, record: TurnRecord) -> None:
+        """`record`: where what was said is written down."""
         self._tts = tts
         self._send = send
         self._record = record
-        self._captions = captions
         self._now = asyncio.get_running_loop().time
         self._encoder: OpusEncoder | None = None
         self._sequence = 0
-        self._first_at_s = 0.0
-        self.spoken_s = 0.0
+        self._lead = Lead()
         self.on_frame: Callable[[], None] = _nothing
+
+    @property
+    def spoken_s(self) -> float:
+        """How much of this turn has been said."""
+        return self._lead.sent_s
 
     @property
     def started(self) -> bool:
@@ -113,29 +138,28 @@ class Voice:
 
     async def _emit(self, packet: bytes, seconds: float, caption: str) -> None:
         """Send one packet when its time has come; `caption`: the text that begins with it, or nothing."""
-        await self._pace()
+        await self._lead.wait()
         record = self._record
         if not self.started:
-            await self._send(SpeakingStart(record.turn))
-        if caption and self._captions:
+            await self._send(SpeakingStart(record.turn, _mood(record)))
+        if caption:
             await self._send(Sentence(record.turn, caption))
         await self._send(AudioFrame(record.turn, self._sequence, packet))
         if caption:
             record.said.append(caption)
         self._sequence += 1
-        self.spoken_s += seconds
+        self._lead.sent_s += seconds
         record.downlink_packets += 1
         record.marks_s.setdefault("first_audio", self._now())
         self.on_frame()
 
-    async def _pace(self) -> None:
-        """Wait until the audio already sent is no more than `LEAD_S` ahead of the ear."""
-        now = self._now()
-        if not self.started or now - self._first_at_s > self.spoken_s:  # first frame, or the toy has run dry
-            self._first_at_s = now - self.spoken_s
-        ahead_s = self.spoken_s - (now - self._first_at_s)
-        if ahead_s > LEAD_S:
-            await asyncio.sleep(ahead_s - LEAD_S)
+
+def _mood(record: TurnRecord) -> str | None:
+    """The mood of a reply, by the verdicts there are when it begins."""
+    verdicts = [verdict for _, verdict in record.verdicts]
+    if any(verdict.category is Category.DISTRESS for verdict in verdicts):
+        return None
+    return ALERT_MOOD if any(verdict.alert for verdict in verdicts) else None
 
 
 def _nothing() -> None:

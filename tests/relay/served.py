@@ -11,22 +11,12 @@ from typing import Any
 
 import aiohttp
 
-from pommai.protocol import (
-    SUBPROTOCOL,
-    VERSION,
-    AudioFrame,
-    Hello,
-    Message,
-    UtteranceEnd,
-    UtteranceStart,
-    Welcome,
-    decode,
-    encode,
-)
+from pommai.protocol import SUBPROTOCOL, VERSION, AudioFrame, Hello, Message, UtteranceEnd, UtteranceStart, Welcome
 from pommai.relay import app, auth
 from pommai.relay.ports import TurnRecord
 from pommai.relay.settings import RelaySettings, ServerSettings, StoreSettings
 from pommai.relay.stores.sqlite import SqliteStore
+from pommai.wire import decode, encode
 from tests.relay.toybox import SPEECH_PACKETS, Engines
 
 PATIENCE_S = 10.0

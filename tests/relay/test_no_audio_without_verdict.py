@@ -17,22 +17,35 @@ from hypothesis import strategies as st
 import pommai.relay
 from pommai.protocol import VERSION, AudioFrame, Cancel, ErrorCode, Hello, Message, Sentence
 from pommai.relay.conversation import Conversation
+from pommai.relay.guardian import Guardian
+from pommai.relay.parking import Parking
+from pommai.relay.phrase_audio import SpokenPhrases
 from pommai.relay.phrases import PhraseKey
 from pommai.relay.policy import decide
 from pommai.relay.ports import Category, Finding, Layer, TurnRecord
 from pommai.relay.providers.scripted import Failure, Pace, ScriptedLLM, ScriptedModerator, ScriptedSTT, ScriptedTTS
+from pommai.relay.terms import Terms
+from pommai.relay.visit import Visit
 from pommai.relay.voice import ROUTES, SPEAKERS, Route
-from tests.relay.toybox import PHRASES, Engines, Toy, talk_to, tell
+from pommai.starter import Phrase, PhraseKind
+from tests.relay.test_phrase_audio import MemoryStore
+from tests.relay.toybox import PHRASES, TOKEN, Engines, Toy, talk_to, tell
 from tests.relay.virtual_time import run, until
 
 # --- by the source: every way to the wire is listed -------------------------------------------------------------------
 
 RELAY = Path(pommai.relay.__file__).parent
 
+PHRASES_MADE = {"pommai.relay.phrase_audio:SpokenPhrases._speak"}
+
 DOORS = {
     "AudioFrame": {"pommai.relay.voice:Voice._emit"},
-    "OpusEncoder": {"pommai.relay.voice:Voice.say", "pommai.relay.loading:warm_up"},
-    "Framer": {"pommai.relay.voice:Voice.say", "pommai.relay.loading:warm_up"},
+    "PhraseChunk": {"pommai.relay.upkeep:Upkeep._send_phrase"},
+    ".keep_sound": {"pommai.relay.phrase_audio:SpokenPhrases._made"},
+    ".sound": {"pommai.relay.phrase_audio:SpokenPhrases.sound", "pommai.relay.upkeep:Upkeep._sound"},
+    "_packets": {"pommai.relay.phrase_audio:SpokenPhrases._speak"},
+    "OpusEncoder": {"pommai.relay.voice:Voice.say", "pommai.relay.loading:warm_up", *PHRASES_MADE},
+    "Framer": {"pommai.relay.voice:Voice.say", "pommai.relay.loading:warm_up", "pommai.relay.phrase_audio:_packets"},
     "Voice": {"pommai.relay.turn:run_turn"},
     "encode": {"pommai.relay.connection:ToyConnection._send"},
     "protocol.encode": set(),
@@ -40,7 +53,7 @@ DOORS = {
     ".send_str": {"pommai.relay.connection:ToyConnection._send"},
     ".send_json": set(),
     ".send_frame": set(),
-    ".speak": {"pommai.relay.voice:Voice.say", "pommai.relay.loading:warm_up"},
+    ".speak": {"pommai.relay.voice:Voice.say", "pommai.relay.loading:warm_up", "pommai.relay.phrase_audio:_packets"},
     ".say": set(SPEAKERS),
     "_SEAL": {
         f"pommai.relay.guardian:{name}" for name in ("Cleared.__post_init__", "Guardian.clear", "Guardian.phrase")
@@ -49,7 +62,8 @@ DOORS = {
 }
 """What can make or send audio, and the only places in pommai/relay that may use it.
 
-`warm_up` speaks before any toy is let in, to itself.
+`warm_up` speaks before any toy is let in, to itself. A `PhraseChunk` carries nothing but what `SpokenPhrases` made of
+cleared words, at this start of the relay or before.
 """
 
 
@@ -146,6 +160,9 @@ def test_every_way_by_which_audio_leaves_is_listed() -> None:
         ("async def sneak(ws, pcm): await ws.send_bytes(pcm)", ".send_bytes"),
         ("async def sneak(ws): shout = ws.send_bytes", ".send_bytes"),
         ("async def sneak(voice, words): await voice.say(words, Route.FIXED)", "Route.FIXED"),
+        ("def sneak(send): send(PhraseChunk(1, 0, b'x'))", "PhraseChunk"),
+        ("async def sneak(store): await store.keep_sound('text', 'voice', 'sha', b'x')", ".keep_sound"),
+        ("async def sneak(words): await _packets(tts, words, Route.PHRASE, encoder)", "Route.PHRASE"),
         ("async def sneak(tts): return [p async for p in tts.speak('hello')]", ".speak"),
         ("from pommai.relay.guardian import _SEAL\ndef sneak(t, v): return Cleared(t, v, _SEAL)", "_SEAL"),
     ],
@@ -279,16 +296,16 @@ def live_through(luck: Luck) -> None:
         pass
 
     async def main() -> None:
-        conversation = Conversation("teddy", engines.pipeline(), ear.take, record=keep, turn_budget_s=6.0)
-        async with conversation:
-            await tell(conversation, ear, Hello(VERSION, "test", captions=True))
+        conversation = Conversation("teddy", engines.pipeline(), keep, turn_budget_s=6.0)
+        async with Visit(TOKEN, ear.take, Parking(), lambda: conversation, Terms()) as visit:
+            await tell(visit, ear, Hello(VERSION, "test", captions=True))
             for turn, cancel_s in enumerate(luck.cancels, start=1):
-                await talk_to(conversation, ear, turn)
+                await talk_to(visit, ear, turn)
                 if cancel_s is None:
                     await until(lambda: not conversation.in_turn, at_most_s=300, step_s=0.1)
                 else:
                     await asyncio.sleep(cancel_s)
-                    await tell(conversation, ear, Cancel(turn))
+                    await tell(visit, ear, Cancel(turn))
         assert engines.at_work() == 0
 
     run(main())
@@ -300,5 +317,30 @@ def live_through(luck: Luck) -> None:
 def test_every_frame_on_every_route_has_a_passed_verdict_under_random_delays_and_failures() -> None:
     SEEN.clear()
     live_through(fair_weather())
-    assert set(Route) == SEEN, "each route of the registry is travelled, whatever chance brings next"
+    assert set(Route) - {Route.PHRASE} == SEEN, "each route of a turn is travelled, whatever chance brings next"
     check_every_frame()
+
+
+# --- the same for phrases, which leave without a turn -----------------------------------------------------------------
+
+packs = st.lists(st.lists(st.sampled_from(GOOD + BAD), min_size=1, max_size=4).map(" ".join), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(packs, paces, failures, paces, failures)
+def test_every_phrase_has_a_passed_verdict_under_random_delays_and_failures(
+    texts: list[str], judging: Pace, judge_fails: Failure | None, speaking: Pace, mouth_fails: Failure | None
+) -> None:
+    judge = Judge(judging, judge_fails)
+    mouth = Mouth(judge, speaking, mouth_fails)
+    pack = [Phrase(f"joke-{n}", PhraseKind.JOKE, text) for n, text in enumerate(texts)]
+    store = MemoryStore()
+    phrases = SpokenPhrases(pack, Guardian(judge, PHRASES), mouth, store)
+
+    run(phrases.prepare(lambda: False))
+    assert set(mouth.spoken) <= judge.passed
+    offered = {entry.id for entry in manifest.phrases} if (manifest := phrases.manifest(0)) else set()
+    harmless = {phrase.id for phrase in pack if not any(word in phrase.text for word in FINDINGS)}
+    assert offered <= harmless
+    if judge_fails is None and mouth_fails is None:
+        assert offered == harmless and bool(store.kept) == bool(harmless)

@@ -33,15 +33,14 @@ from pommai.protocol import (
     UtteranceEnd,
     UtteranceStart,
     Welcome,
-    decode,
-    encode,
 )
-from pommai.relay import app, connection, door, server
+from pommai.relay import app, connection, door, pages, parking, server
 from pommai.relay.allowance import Allowances
 from pommai.relay.ports import Finding, Layer, Outcome, ToyToken, TurnRecord
 from pommai.relay.providers.scripted import Failure, Pace, ScriptedLLM, ScriptedModerator, ScriptedSTT, ScriptedTTS
 from pommai.relay.settings import ServerSettings, StoreSettings, ToySettings
 from pommai.relay.stores.sqlite import SqliteStore
+from pommai.wire import decode, encode
 from tests.relay.served import PATIENCE_S, ServedRelay, served, until
 from tests.relay.test_store import bytes_on_disk, rows
 from tests.relay.toybox import Engines
@@ -303,7 +302,7 @@ async def test_a_second_connection_of_a_toy_replaces_the_first(tmp_path: Path) -
         await until(lambda: not relay.engines.at_work())
 
 
-async def test_a_replaced_connection_takes_its_turn_with_it(tmp_path: Path) -> None:
+async def test_a_toy_that_comes_back_without_its_session_ends_the_turn_it_was_in(tmp_path: Path) -> None:
     async with served(tmp_path, Engines(llm=ScriptedLLM([LONG]))) as relay:
         token = await relay.token()
         async with relay.toy(token=token) as first:
@@ -311,13 +310,16 @@ async def test_a_replaced_connection_takes_its_turn_with_it(tmp_path: Path) -> N
             await first.until(AudioFrame)
             async with relay.toy(token=token) as second:
                 assert await first.closed() == WSCloseCode.GOING_AWAY
-                assert (await relay.store.turns.get()).outcome is Outcome.CANCELLED
+                assert (await relay.store.turns.get()).outcome is Outcome.INTERRUPTED
                 await second.say(1)
                 await second.until(SpeakingStart)
                 assert relay.engines.tts.at_work == 1
 
 
-async def test_a_toy_that_is_cut_off_in_mid_turn_leaves_nothing_behind(tmp_path: Path) -> None:
+async def test_a_toy_that_is_cut_off_in_mid_turn_and_stays_away_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parking, "RESUME_S", 0.2)
     async with served(tmp_path, Engines(llm=ScriptedLLM([LONG]))) as relay:
         async with relay.toy() as toy:
             await toy.say(1)
@@ -325,7 +327,7 @@ async def test_a_toy_that_is_cut_off_in_mid_turn_leaves_nothing_behind(tmp_path:
             transport = toy.socket._response.connection
             assert transport is not None and transport.transport is not None
             transport.transport.abort()
-            assert (await relay.store.turns.get()).outcome is Outcome.CANCELLED
+            assert (await relay.store.turns.get()).outcome is Outcome.INTERRUPTED
         await until(lambda: not relay.engines.at_work())
         assert await relay.metric("pommai_active_toys") == 0
 
@@ -532,7 +534,7 @@ async def test_metrics_are_for_this_machine_and_not_for_what_a_proxy_lets_throug
 
 
 async def test_metrics_from_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "is_loopback", lambda address: False)
+    monkeypatch.setattr(pages, "is_loopback", lambda address: False)
     async with served(tmp_path) as relay:
         assert (await relay.page("/metrics"))[0] == 403
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from pommai.protocol import Error, ErrorCode, Sentence, SpeakingEnd, SpeakingStart, Transcript, encode
+from pommai.protocol import Error, ErrorCode, Sentence, SpeakingEnd, SpeakingStart, Transcript
 from pommai.relay.phrases import PhraseKey
 from pommai.relay.ports import Category, Finding, Layer, Outcome, Role, Source, TurnRecord, Utterance
 from pommai.relay.prompt import PREFIX, Exchange
@@ -24,6 +24,7 @@ from pommai.relay.providers.scripted import (
     ScriptedTTS,
 )
 from pommai.relay.turn import APOLOGY_BUDGET_S, MAX_HEARD_CHARS, Pipeline, run_turn
+from pommai.wire import encode
 from tests.relay.toybox import PHRASES, SPEECH_PACKETS, UTTERANCE, Engines, Toy, heard_pitches, new_record, pitches_of
 from tests.relay.toybox import silence as silent_packets
 from tests.relay.virtual_time import run, until
@@ -43,7 +44,7 @@ async def take_turn(
 ) -> TurnRecord:
     record = new_record()
     pipeline = pipeline or engines.pipeline()
-    await run_turn(pipeline, utterance, record, history, toy.greeted().take, captions=True, budget_s=budget_s)
+    await run_turn(pipeline, utterance, record, history, toy.greeted().take, budget_s=budget_s)
     assert engines.at_work() == 0, "every engine has stopped when the turn is over"
     return record
 
@@ -446,9 +447,7 @@ def test_a_cancelled_turn_stops_every_engine_and_is_silent_from_then_on(at_s: fl
             tts=ScriptedTTS(Pace(0.1, 0.01)),
         )
         toy, record = Toy(), new_record()
-        task = asyncio.create_task(
-            run_turn(engines.pipeline(), UTTERANCE, record, (), toy.greeted().take, captions=True)
-        )
+        task = asyncio.create_task(run_turn(engines.pipeline(), UTTERANCE, record, (), toy.greeted().take))
         await asyncio.sleep(at_s)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

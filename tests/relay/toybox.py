@@ -22,14 +22,15 @@ from pommai.protocol import (
     UtteranceStart,
     Welcome,
 )
-from pommai.relay.conversation import Conversation
 from pommai.relay.guardian import Guardian
 from pommai.relay.phrases import PhraseBook
-from pommai.relay.ports import TurnRecord, Utterance
+from pommai.relay.ports import ToyToken, TurnRecord, Utterance
 from pommai.relay.providers.scripted import ScriptedLLM, ScriptedModerator, ScriptedSTT, ScriptedTTS, pitch_hz, tone
 from pommai.relay.turn import Pipeline
+from pommai.relay.visit import Visit
 
 PHRASES = PhraseBook.load()
+TOKEN = ToyToken("token", "teddy", 0.0, None, None)
 
 
 def speech(seconds: float = 0.6) -> tuple[bytes, ...]:
@@ -117,18 +118,18 @@ class Toy:
         return [message.text for message in self.messages if isinstance(message, Sentence)]
 
 
-async def talk_to(conversation: Conversation, toy: Toy, turn: int, packets: Sequence[bytes] = SPEECH_PACKETS) -> None:
+async def talk_to(visit: Visit, toy: Toy, turn: int, packets: Sequence[bytes] = SPEECH_PACKETS) -> None:
     """Send one whole utterance."""
-    await tell(conversation, toy, UtteranceStart(turn))
+    await tell(visit, toy, UtteranceStart(turn))
     for sequence, packet in enumerate(packets):
-        await tell(conversation, toy, AudioFrame(turn, sequence, packet))
-    await tell(conversation, toy, UtteranceEnd(turn))
+        await tell(visit, toy, AudioFrame(turn, sequence, packet))
+    await tell(visit, toy, UtteranceEnd(turn))
 
 
-async def tell(conversation: Conversation, toy: Toy, message: Message) -> None:
+async def tell(visit: Visit, toy: Toy, message: Message) -> None:
     """Send one message, as the toy's own link allows."""
     if toy.link.sending(message):
-        await conversation.receive(message)
+        await visit.receive(message)
 
 
 def new_record(turn: int = 1) -> TurnRecord:
