@@ -12,9 +12,10 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 QUIET_APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
 
-# What Debian has to bring: Opus, PortAudio to build PyAudio with, and a virtual sound card for the tests.
-APT_RUN := python3-venv python3-dev gcc libopus0 portaudio19-dev
-APT_TEST := pulseaudio pulseaudio-utils libasound2-plugins openssl iproute2 util-linux
+# What Debian has to bring: Opus, PortAudio and libsystemd to build their bindings with; for the tests a virtual sound
+# card, a voice of last resort, and the means to make a network lossy and a disk full.
+APT_RUN := python3-venv python3-dev gcc pkg-config libopus0 portaudio19-dev libsystemd-dev
+APT_TEST := pulseaudio pulseaudio-utils libasound2-plugins openssl iproute2 util-linux espeak-ng nftables
 
 .PHONY: help demo test check format bench clean engines dev
 

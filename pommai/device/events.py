@@ -26,6 +26,7 @@ class Occasion(StrEnum):
     BEDTIME = "bedtime"
     NOTHING_TO_REPEAT = "nothing_to_repeat"
     LOW_BATTERY = "low_battery"
+    RESTARTING = "restarting"
     PHRASE = "phrase"
 
 

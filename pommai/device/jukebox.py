@@ -51,6 +51,7 @@ _KINDS: Final[Mapping[Occasion, PhraseKind]] = MappingProxyType(
         Occasion.BEDTIME: PhraseKind.GOODNIGHT_REST,
         Occasion.NOTHING_TO_REPEAT: PhraseKind.NOTHING_TO_REPEAT,
         Occasion.LOW_BATTERY: PhraseKind.LOW_BATTERY,
+        Occasion.RESTARTING: PhraseKind.RESTARTING,
     }
 )
 """The words of each occasion but three. The speaker repeats what it can by itself; who still asks to has nothing."""

@@ -82,7 +82,7 @@ def step(state: State, event: Event) -> Step:
         case _, StopRequested(restart):
             return _stop(state, restart=restart)
         case ((Listening() | Holding()), HeldForRestart()):
-            return _stop(state, restart=True)
+            return _restart_soon(state)
     return _STEPS[type(state)](state, event)
 
 
@@ -259,6 +259,13 @@ def _gesture(event: Tapped | Released | HeldLong, then: Beneath) -> Occasion:
         case _, Idle():
             return Occasion.LOST_THREAD
     return Occasion.UNREACHABLE
+
+
+def _restart_soon(state: Listening | Holding) -> Step:
+    """The child, or whoever cares for the toy, wants it to begin anew: say so first."""
+    after, effects = say(state.turn, Occasion.RESTARTING, Stopping(state.turn, restart=True))
+    cancel = [CancelTurn(state.turn)] if isinstance(state, Listening) and state.started else []
+    return after, [CloseMic(), *cancel, *effects]
 
 
 def _numbered(state: Beneath, turn: int) -> Beneath:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pommai.limits import Limits, Rest, allowed_volume, in_quiet_hours, rest
+from pommai.limits import BREAK_S, Limits, Rest, Talk, allowed_volume, in_quiet_hours, rest
 from pommai.protocol import ErrorCode
 
 NIGHT = Limits(quiet_from=time(19, 30), quiet_until=time(7))
@@ -57,4 +57,33 @@ def test_the_volume_never_passes_its_ceiling(wanted: float, ceiling: float) -> N
 
 
 def test_every_reason_to_rest_has_its_code_on_the_wire() -> None:
-    assert {ErrorCode(reason) for reason in Rest} == {ErrorCode.PAUSED, ErrorCode.QUIET_HOURS, ErrorCode.DAILY_LIMIT}
+    assert {ErrorCode(reason) for reason in Rest} == {
+        ErrorCode.PAUSED,
+        ErrorCode.QUIET_HOURS,
+        ErrorCode.DAILY_LIMIT,
+        ErrorCode.CONVERSATION_LIMIT,
+    }
+
+
+def talk(*turns_s: float) -> Talk:
+    """The conversation after turns at these times."""
+    talk = Talk()
+    for at_s in turns_s:
+        talk = talk.went_on(at_s)
+    return talk
+
+
+def test_a_conversation_goes_on_until_there_is_a_break() -> None:
+    assert talk(1000, 1000 + BREAK_S - 1) == Talk(1000, 1000 + BREAK_S - 1)
+    assert talk(1000, 1000 + BREAK_S) == Talk(1000 + BREAK_S, 1000 + BREAK_S)
+
+
+@pytest.mark.parametrize(("now_s", "expected"), [(1600, Rest.CONVERSATION_LIMIT), (1600 + BREAK_S, None)])
+def test_a_conversation_that_is_too_long_needs_a_break(now_s: float, expected: Rest | None) -> None:
+    limits = Limits(max_conversation_s=600)
+    assert rest(limits, time(12), 0, talk(1000, 1200, 1400, 1590), now_s) is None
+    assert rest(limits, time(12), 0, talk(1000, 1200, 1400, 1600), now_s) is expected
+
+
+def test_a_conversation_without_a_limit_is_never_too_long() -> None:
+    assert rest(Limits(), time(12), 0, talk(*range(0, 90_000, 100)), 89_900) is None

@@ -104,6 +104,7 @@ def test_audio_that_comes_later_joins_in_before_anything_is_heard_again() -> Non
         (Occasion.NOTHING_TO_REPEAT, "nothing_to_repeat"),
         (Occasion.REPEAT, "nothing_to_repeat"),
         (Occasion.LOW_BATTERY, "low_battery"),
+        (Occasion.RESTARTING, "restarting"),
     ],
 )
 def test_each_occasion_has_its_own_phrases_that_take_turns(occasion: Occasion, kind: str) -> None:
