@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import time
@@ -52,6 +53,8 @@ set-default-source mic
 """
 
 OPTIONS = "-n --daemonize=no --exit-idle-time=-1 --disallow-exit --use-pid-file=no --realtime=no --high-priority=no"
+
+ANSWERS = ("pactl", "info")
 
 FORM = ("--raw", "--rate=24000", "--channels=1", "--format=s16le", f"--latency-msec={FAST_MS}")
 
@@ -97,6 +100,7 @@ class Pulse:
     def __init__(self, folder: Path, rate_hz: int = SPEECH.rate_hz, channels: int = 1) -> None:
         self._socket, self._script, self._log = folder / "native", folder / "pulse.pa", folder / "pulse.log"
         self._server: subprocess.Popen[bytes] | None = None
+        self._deadline_s = 0.0
         alsa = folder / "alsa.conf"
         alsa.write_text(ALSA_CONF.read_text(encoding="utf-8") + ALSA_TO_PULSE, encoding="utf-8")
         self._script.write_text(SCRIPT.format(socket=self._socket, rate=rate_hz, channels=channels), encoding="utf-8")
@@ -105,15 +109,32 @@ class Pulse:
         self.env = {**os.environ, **self.changes}
         self._own_env = {**self.env, **dict.fromkeys(places, str(folder))}
 
-    def return_(self) -> None:
-        """Start the server, for the first time or after `vanish`; return when it answers."""
+    def start(self) -> None:
+        """Start the server for the first time, and return when it answers."""
+        self._launch()
+        while subprocess.run(ANSWERS, env=self._own_env, capture_output=True, check=False).returncode:
+            self._check()
+
+    async def return_(self) -> None:
+        """Start the server again after `vanish`, and return when it answers; the loop goes on meanwhile."""
+        self._launch()
+        nowhere = asyncio.subprocess.DEVNULL
+        while True:
+            asking = await asyncio.create_subprocess_exec(*ANSWERS, env=self._own_env, stdout=nowhere, stderr=nowhere)
+            if not await asking.wait():
+                return
+            self._check()
+
+    def _launch(self) -> None:
         with self._log.open("ab") as log:
             command = ["pulseaudio", "-F", str(self._script), *OPTIONS.split()]
             self._server = subprocess.Popen(command, env=self._own_env, stderr=log)
-        deadline_s = time.monotonic() + PATIENCE_S
-        while subprocess.run(["pactl", "info"], env=self._own_env, capture_output=True, check=False).returncode:
-            assert self._server.poll() is None, self._log.read_text(encoding="utf-8")
-            assert time.monotonic() < deadline_s, "PulseAudio does not answer"
+        self._deadline_s = time.monotonic() + PATIENCE_S
+
+    def _check(self) -> None:
+        assert self._server is not None
+        assert self._server.poll() is None, self._log.read_text(encoding="utf-8")
+        assert time.monotonic() < self._deadline_s, "PulseAudio does not answer"
 
     def vanish(self) -> None:
         """End the server: every sound card is gone at once, as when a cable is pulled. Twice is allowed."""
@@ -122,6 +143,16 @@ class Pulse:
             self._server.wait()
             self._server = None
         self._socket.unlink(missing_ok=True)
+
+    def freeze(self) -> None:
+        """Let the server stand still, as a driver that hangs; `thaw` or `vanish` ends it."""
+        assert self._server is not None
+        self._server.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let the server go on."""
+        assert self._server is not None
+        self._server.send_signal(signal.SIGCONT)
 
     async def say(self, sound: bytes | Path) -> None:
         """Say PCM, or what is in a WAV file, into the microphone; return when it has been said."""
@@ -172,7 +203,7 @@ def running_pulse(folder: Path, rate_hz: int = SPEECH.rate_hz, channels: int = 1
             pytest.fail(f"{program} is missing: apt install pulseaudio libasound2-plugins (`make test` does)")
     pulse = Pulse(folder, rate_hz, channels)
     try:
-        pulse.return_()
+        pulse.start()
         yield pulse
     finally:
         pulse.vanish()

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from pommai.audio import SPEECH, AudioFormat
@@ -41,6 +42,8 @@ _REFUSED: Final = (-9997, -9998)
 
 FORMS: Final = ((SPEECH.rate_hz, 1), (48_000, 1), (48_000, 2))
 """Sample rate in Hz and channels, in the order in which they are tried."""
+
+KERNEL_CARDS: Final = Path("/proc/asound/cards")
 
 Callback = Callable[[bytes | None, int, object, int], tuple[bytes | None, int]]
 """What PortAudio calls in its own thread: sound, number of samples in each channel, times, status."""
@@ -102,6 +105,14 @@ def open_card(name: str, ends: Ends) -> OpenCard:
         except OSError as error:  # PortAudio's own text and number
             raise HardwareError(f"the sound card cannot be opened: {_reason(error)}") from error
         return OpenCard(microphone, speaker, stack.pop_all())
+
+
+def kernel_cards() -> str:
+    """The sound cards that the kernel has, as it describes them; to be compared with an earlier answer."""
+    try:
+        return KERNEL_CARDS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def in_thread(call: Callable[[], _T], name: str) -> Future[_T]:

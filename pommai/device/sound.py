@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Final, Self
 
-from pommai.device.portaudio import in_thread, open_card
+from pommai.device.portaudio import in_thread, kernel_cards, open_card
 from pommai.device.streams import Lines, SoundCardMic, SoundCardSpeaker
 from pommai.errors import HardwareError, MissingExtra
 
@@ -33,7 +34,13 @@ MISSED_CHECKS: Final = 6
 process that was stopped for a while."""
 
 SEARCH_S: Final = 5.0
-"""How often a lost card is looked for; a search takes some 30 ms of CPU on a server, and ten times that on the toy."""
+"""How often a missing card is looked for at first, and whether the kernel has another one afterwards."""
+
+EAGER_SEARCHES: Final = 12
+CALM: Final = 6
+"""After so many searches in vain only every sixth is made, unless the kernel has another card. Each costs 20 ms of CPU
+on a server, ten times that on the toy, and with ALSA's plug-ins some 12 kB of memory that their libraries never give
+back; without them, as on a plain Raspberry Pi OS, 0.1 kB."""
 
 
 class SoundCard:
@@ -48,6 +55,7 @@ class SoundCard:
         self.speaker = SoundCardSpeaker()
         self._name = name
         self._connection: _Connection | None = None
+        self._hung: Future[None] | None = None
 
     async def __aenter__(self) -> Self:
         await self._connect()
@@ -63,13 +71,17 @@ class SoundCard:
 
     async def _connect(self) -> None:
         connection = _Connection(self._name, self.mic, self.speaker)
-        await connection.open()
-        self._connection = connection
+        try:
+            await connection.open()
+            self._connection = connection
+        finally:
+            if self._connection is None:
+                self._hung = await connection.close()
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            await connection.close()
+            self._hung = await connection.close()
 
 
 class PatientSoundCard(SoundCard):
@@ -87,6 +99,8 @@ class PatientSoundCard(SoundCard):
         self._on_change = on_change
         self._search_s = search_s
         self._told = False
+        self._in_vain = 0
+        self._kernel_cards = ""
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -106,7 +120,7 @@ class PatientSoundCard(SoundCard):
     async def _keep(self) -> None:
         while True:
             if self._connection is None:
-                await asyncio.sleep(self._search_s)
+                await self._until_worth_a_search()
                 await self._search()
             else:
                 await self._connection.lost()
@@ -117,7 +131,19 @@ class PatientSoundCard(SoundCard):
                 self._on_change(False)
                 await self._disconnect()
 
+    async def _until_worth_a_search(self) -> None:
+        looks = 0
+        while True:
+            await asyncio.sleep(self._search_s)
+            looks += 1
+            if self._hung is not None and not self._hung.done():
+                continue  # PortAudio is still busy with the last one, and allows no second
+            if self._in_vain < EAGER_SEARCHES or looks % CALM == 0 or kernel_cards() != self._kernel_cards:
+                return
+
     async def _search(self) -> None:
+        self._kernel_cards = kernel_cards()
+        self._in_vain += 1
         try:
             await self._connect()
         except (HardwareError, MissingExtra) as error:
@@ -126,6 +152,7 @@ class PatientSoundCard(SoundCard):
                 _log.warning("sound: %s; looking for it every %.1f s", error, self._search_s)
         else:
             self._told = False
+            self._in_vain = 0
             self._on_change(True)
 
 
@@ -140,23 +167,18 @@ class _Connection:
         self._opening = in_thread(lambda: open_card(name, self._lines), "sound card: open")
 
     async def open(self) -> None:
-        """Wait for the first sound in and out. Raises HardwareError or MissingExtra, and has cleaned up then."""
-        opened = False
+        """Wait for the first sound in and out. Raises HardwareError or MissingExtra; close it in any case."""
         try:
             async with asyncio.timeout(FIRST_SOUND_S):
                 card = await asyncio.wrap_future(self._opening)
                 for began in self._lines.began:
                     await began.wait()
-            self._mic.connect(self._loop)
-            self._speaker.connect(self._loop, card.latency_s)
-            opened = True
         except TimeoutError:
             raise HardwareError(f"the sound card gave no sound within {FIRST_SOUND_S:.0f} s") from None
         except OSError as error:
             raise HardwareError(f"the sound card cannot be opened: {error}") from error
-        finally:
-            if not opened:
-                await self.close()
+        self._mic.connect(self._loop)
+        self._speaker.connect(self._loop, card.latency_s)
         _log.info("sound: the card is open, in_hz=%d out_hz=%d", *self._lines.rates_hz)
 
     async def lost(self) -> None:
@@ -167,8 +189,8 @@ class _Connection:
             before, beats = beats, list(self._lines.beats)
             missed = missed + 1 if any(now == then for now, then in zip(beats, before, strict=True)) else 0
 
-    async def close(self) -> None:
-        """Let go of the card; one that hangs is left behind in its thread."""
+    async def close(self) -> Future[None] | None:
+        """Let go of the card; one that hangs is left behind in its thread, which is returned."""
         self._lines.cut()
         self._mic.lose()
         self._speaker.lose()
@@ -178,6 +200,8 @@ class _Connection:
                 await asyncio.wrap_future(closing)
         except TimeoutError:
             _log.warning("sound: the card hangs and is left behind")
+            return closing
+        return None
 
     def _close(self) -> None:
         if self._opening.exception() is None:  # waits for an opening that is still under way

@@ -43,5 +43,5 @@ async def test_it_vanishes_and_returns(pulse: Pulse) -> None:
     pulse.vanish()
     pulse.vanish()
     assert not answers()
-    pulse.return_()
+    await pulse.return_()
     assert answers()

@@ -7,8 +7,9 @@ from array import array
 
 import pytest
 
-from pommai.device.portaudio import ABORT, CONTINUE, INPUT_OVERFLOW, OUTPUT_UNDERFLOW
-from pommai.device.sound import SoundCard
+from pommai.device import sound
+from pommai.device.portaudio import ABORT, CONTINUE, INPUT_OVERFLOW, OUTPUT_UNDERFLOW, Ends, OpenCard
+from pommai.device.sound import PatientSoundCard, SoundCard
 from pommai.device.streams import Lines, SoundCardMic, SoundCardSpeaker
 from pommai.errors import HardwareError
 from tests.pulse import noise
@@ -71,6 +72,38 @@ async def test_a_writer_waits_until_the_card_is_only_forty_ms_behind_and_one_who
     give(None, 480, None, 0)
     give(None, 480, None, 0)
     await asyncio.wait_for(draining, 0.5)
+
+
+async def test_a_card_is_looked_for_eagerly_then_calmly_and_at_once_when_the_kernel_has_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done, cards, more = "", "none", asyncio.Event()
+
+    def search(name: str, ends: Ends) -> OpenCard:
+        nonlocal done
+        done += "S"
+        raise HardwareError("there is no microphone")
+
+    def look() -> str:
+        nonlocal done
+        done += "l"
+        more.set()
+        return cards
+
+    async def until_looked(n_looks: int) -> None:
+        while done.count("l") < n_looks:
+            more.clear()
+            await asyncio.wait_for(more.wait(), 10)
+
+    monkeypatch.setattr(sound, "open_card", search)
+    monkeypatch.setattr(sound, "kernel_cards", look)
+    async with PatientSoundCard(search_s=0.001):
+        await until_looked(12 + 6 + 6 + 1)
+        cards = "one"
+        before = len(done)
+        await until_looked(done.count("l") + 3)
+    assert done.startswith("lS" * 12 + "llllllS" * 2 + "l")
+    assert "S" in done[before : before + 3]
 
 
 @in_virtual_time
