@@ -16,12 +16,15 @@ KEEP_DAMAGED: Final = 2
 """A card that goes bad must not be filled with its own ruins."""
 
 
-def set_damaged_aside(path: Path, now_s: float) -> Path:
-    """Rename a damaged file to `<name>.damaged-<unix time>`; its new path. Older ones than the last two are removed."""
+def set_damaged_aside(path: Path, now_s: float, damaged: Path | None = None) -> Path:
+    """Rename a damaged file to `<name>.damaged-<unix time>`; its new path. Older ones than the last two are removed.
+
+    `damaged`: the file to rename, if it is not `path` itself.
+    """
     at_s = int(now_s)
     while (target := path.with_name(f"{path.name}.damaged-{at_s}")).exists():
         at_s += 1
-    _rename(path, target)
+    _rename(damaged or path, target)
     for old in _numbered(path, r"\.damaged-(\d+)")[:-KEEP_DAMAGED]:
         remove(old)
     return target

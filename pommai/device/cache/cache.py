@@ -56,7 +56,7 @@ class Cache:
             opening = asyncio.get_running_loop().run_in_executor(worker, Storage, settings, at_s)
             return cls(settings, await opening, worker)
         except BaseException:
-            worker.shutdown(wait=True)
+            worker.shutdown(wait=False)  # it may be the disk that takes so long
             raise
 
     @property

@@ -107,6 +107,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection | None:
         except sqlite3.Error:
             continue
         try:
+            connection.execute("PRAGMA writable_schema = ON")  # or SQLite reads nothing of a file that was cut off
             with closing(connection.execute("SELECT count(*) FROM sqlite_master")) as cursor:
                 cursor.fetchone()
         except sqlite3.Error:

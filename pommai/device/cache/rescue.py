@@ -33,6 +33,14 @@ def copy(source: sqlite3.Connection, target: Tables, *, prefer_source: bool, his
     `prefer_source`: what `source` remembers and its phrases count, else what `target` has. `history`: events that the
     relay already has, too, and of a preferred source the log. Whatever cannot be read is left out.
     """
+    source.execute("PRAGMA writable_schema = ON")  # or SQLite reads nothing of a file that was cut off
+    try:
+        _copy(source, target, prefer_source=prefer_source, history=history)
+    finally:
+        source.execute("PRAGMA writable_schema = OFF")
+
+
+def _copy(source: sqlite3.Connection, target: Tables, *, prefer_source: bool, history: bool) -> None:
     reading = _Reading(source)
     unreadable = 0
     condition = "TRUE" if history else "pending = 1"
@@ -45,7 +53,7 @@ def copy(source: sqlite3.Connection, target: Tables, *, prefer_source: bool, his
     for key, value in reading.rows("memory", "key, value"):
         if key != REVISION and _is_json(value) and (prefer_source or target.memory.recall(key) is None):
             target.memory.remember(key, value)
-    _copy_phrases(source, reading, target, prefer_source=prefer_source)
+    _copy_phrases(reading, target, prefer_source=prefer_source)
     if history and prefer_source:
         for at_s, kind, data in reading.rows("log", "at_s, kind, data"):
             entry = entry_from(at_s, kind, data)
@@ -55,7 +63,7 @@ def copy(source: sqlite3.Connection, target: Tables, *, prefer_source: bool, his
         _log.error("not all of the database could be read")
 
 
-def _copy_phrases(source: sqlite3.Connection, reading: _Reading, target: Tables, *, prefer_source: bool) -> None:
+def _copy_phrases(reading: _Reading, target: Tables, *, prefer_source: bool) -> None:
     """The phrases and the revision of the one that knows a manifest; without one, of both."""
     theirs = next((value for key, value in reading.rows("memory", "key, value") if key == REVISION), None)
     ours = target.memory.recall(REVISION)

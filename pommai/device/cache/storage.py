@@ -9,7 +9,6 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -101,9 +100,10 @@ class Storage:
         return True
 
     def close(self) -> None:
-        """Write what is gathered, and release the file."""
+        """Write what is gathered, in the file if that is possible again, and release it."""
         try:
             self.perform(lambda tables: None)
+            self.retry()
         finally:
             self._tables.connection.close()
 
@@ -155,7 +155,7 @@ class Storage:
             _close(connection)
             raise
         tables = Tables(connection, self._settings, in_memory=False)
-        self._take_back(tables)
+        self._take_back(tables, now_s)
         return tables
 
     def _new_file(self) -> Tables:
@@ -207,23 +207,33 @@ class Storage:
         rescued.connection.close()
         return tables
 
-    def _take_back(self, tables: Tables) -> None:
+    def _take_back(self, tables: Tables, now_s: float) -> None:
         """Merge what was set aside because it was newer, and no longer is."""
         for path in aside.newer_files(self._path, len(database.MIGRATIONS)):
             try:
-                source = sqlite.connect(path, busy_s=database.BUSY_S)
-                try:
-                    with suppress(Damaged):  # then what can be read
-                        database.make_ready(source, path)
-                    with tables.transaction(durable=True):
-                        copy(source, tables, prefer_source=False, history=True)
-                finally:
-                    _close(source)
-                aside.remove(path)
+                if self._merge(path, tables):
+                    aside.remove(path)
+                else:
+                    aside.set_damaged_aside(self._path, now_s, path)
             except (StoreError, OSError, sqlite3.DatabaseError) as error:
                 _log.error("%s is not taken back yet: %s", path.name, error)
             else:
                 _log.info("the database of before is taken back from %s", path.name)
+
+    def _merge(self, path: Path, tables: Tables) -> bool:
+        """Copy what can be read from the file at `path`; whether it was whole. Raises what it meets."""
+        source = sqlite.connect(path, busy_s=database.BUSY_S)
+        whole = True
+        try:
+            try:
+                database.make_ready(source, path)
+            except Damaged:
+                whole = False
+            with tables.transaction(durable=True):
+                copy(source, tables, prefer_source=False, history=True)
+        finally:
+            _close(source)
+        return whole
 
     def _memory(self) -> Tables:
         return Tables(database.open_memory(), self._settings, in_memory=True)

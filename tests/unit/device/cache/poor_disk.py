@@ -1,6 +1,6 @@
 """What a toy does on a disk that is full or read-only: run inside a mount namespace of its own, prints what happened.
 
-`python -m tests.unit.device.cache.poor_disk SCENARIO FOLDER`; the folder is an empty tmpfs of 1 MB.
+`python -m tests.unit.device.cache.poor_disk SCENARIO FOLDER`; the folder is an empty tmpfs of 2 MB.
 """
 
 from __future__ import annotations
@@ -85,10 +85,22 @@ async def full_at_start(folder: Path) -> dict[str, Any]:
     return said
 
 
+async def full_until_the_end(folder: Path) -> dict[str, Any]:
+    """The disk has room again, but nobody tries before the toy is switched off."""
+    async with opened(folder / "toy.db") as cache:
+        fill(folder)
+        await cache.append(event(1), durable=True)
+        said: dict[str, Any] = {"problem": cache.problem}
+        empty(folder)
+    async with opened(folder / "toy.db") as cache:
+        said["after"] = await unsent_ids(cache)
+    return said
+
+
 async def damaged_and_full(folder: Path) -> dict[str, Any]:
     """The file is damaged, and there is no room for another: what could be read lives on."""
     async with opened(folder / "toy.db") as cache:
-        for number in range(200):
+        for number in range(100):
             await cache.append(event(number))
     content = (folder / "toy.db").read_bytes()
     (folder / "toy.db").write_bytes(content[: len(content) * 3 // 4])

@@ -12,7 +12,7 @@ import pytest
 from pommai import sqlite
 from pommai.device.cache import aside, database
 
-from .opened import event, fetch, names, opened, phrase, unsent_ids
+from .opened import NOW_S, event, fetch, names, opened, phrase, unsent_ids
 
 
 def _telemetry(tables: Any) -> None:
@@ -24,6 +24,7 @@ def _telemetry(tables: Any) -> None:
 FUTURE: tuple[Callable[[Any], None], ...] = (*database.MIGRATIONS, _telemetry)
 NOW, NEXT = len(database.MIGRATIONS), len(FUTURE)
 ASIDE = f"toy.db.v{NEXT}"
+DAMAGED = f"toy.db.damaged-{int(NOW_S)}"
 
 
 @pytest.fixture
@@ -107,23 +108,14 @@ async def test_the_log_of_a_newer_file_goes_with_it(
     assert names(off) == ["toy.db"]
 
 
-async def test_two_downgrades_set_two_files_aside_and_both_come_back(
-    path: Path, upgrade: Callable[[], None], downgrade: Callable[[], None]
-) -> None:
-    for number in (1, 2):
-        upgrade()
-        async with opened(path) as cache:
-            await cache.append(event(number))
-        downgrade()
-        path.with_name(ASIDE).rename(path.with_name("away")) if path.with_name(ASIDE).exists() else None
-        async with opened(path):
-            pass
-        if path.with_name("away").exists():
-            path.with_name("away").rename(path.with_name(f"{ASIDE}.1"))
+async def test_everything_that_was_set_aside_comes_back(path: Path, upgrade: Callable[[], None]) -> None:
     upgrade()
+    for number, name in ((1, ASIDE), (2, f"{ASIDE}.1"), (3, f"toy.db.v{NEXT + 1}")):
+        async with opened(path.with_name(name)) as cache:
+            await cache.append(event(number))
     async with opened(path) as cache:
-        assert "e1" in await unsent_ids(cache) and "e2" in await unsent_ids(cache)
-    assert names(path.parent) == ["toy.db"]
+        assert await unsent_ids(cache) == ["e1", "e2"]
+    assert names(path.parent) == ["toy.db", f"toy.db.v{NEXT + 1}"]
 
 
 def test_a_name_that_is_taken_is_not_overwritten(path: Path) -> None:
@@ -162,10 +154,14 @@ async def test_a_file_set_aside_that_is_damaged_gives_what_can_be_read(
     newer.write_bytes(content[: len(content) * 2 // 3])
     upgrade()
     async with opened(path) as cache:
-        assert cache.problem == "" and "e1000" in await unsent_ids(cache)
+        assert cache.problem == ""
+        left = await unsent_ids(cache)
+        assert "e1000" in left and 200 < len(left) < 501
+    assert names(path.parent) == ["toy.db", DAMAGED], "what cannot be read is not thrown away"
     newer.write_bytes(b"no database at all")
     async with opened(path) as cache:
-        assert cache.problem == "" and "e1000" in await unsent_ids(cache)
+        assert cache.problem == "" and await unsent_ids(cache) == left
+    assert len(names(path.parent)) == 3
 
 
 async def test_the_database_of_another_program_is_left_as_it_was(path: Path) -> None:
