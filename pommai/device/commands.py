@@ -1,0 +1,146 @@
+"""What the relay tells the toy to do: obeyed once, answered always.
+
+A command comes again at each welcome until the relay has its answer. So the ids of those that were obeyed are kept on
+the disk; one that comes again is answered and not obeyed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from pommai.device.ports import ToSend
+from pommai.errors import StoreError
+from pommai.protocol import Command, CommandDone, ErrorCode
+from pommai.wire import TOKEN
+
+_log = logging.getLogger(__name__)
+
+LEVELS: Final = ("volume", "brightness")
+ACTIONS: Final = (*LEVELS, "pause", "resume", "play", "celebrate", "restart")
+
+KEPT_IDS: Final = 200
+"""Commands that are remembered as obeyed."""
+
+MAX_WAITING: Final = 50
+"""What comes while so many wait is left for the next welcome."""
+
+OBEY_S: Final = 30.0
+"""For one command."""
+
+KEY: Final = "commands.done"
+"""Where the cache keeps the ids with their answers."""
+
+Obey = Callable[[Command], Awaitable[ErrorCode | None]]
+"""Does what a well-formed command says; why not, if it cannot be done."""
+
+
+class Notebook(Protocol):
+    """Small things to remember, as JSON. Raises StoreError."""
+
+    async def recall(self, key: str) -> Any:
+        """What was remembered under `key`; None if nothing was."""
+
+    async def remember(self, key: str, value: Any, durable: bool = False) -> None:
+        """Keep `value`; `durable`: on the disk before this returns."""
+
+
+class Commands:
+    """`run` works for as long as the toy lives: a command goes on being obeyed while the connection is gone."""
+
+    def __init__(self, notebook: Notebook, send: Callable[[ToSend], None], obey: Obey) -> None:
+        """`send`: onto the wire, or nowhere without a connection."""
+        self._notebook = notebook
+        self._send = send
+        self._obey = obey
+        self._waiting: asyncio.Queue[Command] = asyncio.Queue(MAX_WAITING)
+        self._done: dict[str, ErrorCode | None] = {}
+
+    def received(self, command: Command) -> None:
+        """Have a command obeyed in its turn."""
+        if not TOKEN.fullmatch(command.id):
+            _log.warning("commands: one whose id is no token was ignored")
+        elif self._waiting.full():
+            _log.warning("commands: too many at once, left for later id=%s", command.id)
+        else:
+            self._waiting.put_nowait(command)
+
+    async def run(self) -> None:
+        """Obey until cancelled."""
+        try:
+            self._done = _read(await self._notebook.recall(KEY))
+        except StoreError as error:
+            _log.warning("commands: %s", error)
+        while True:
+            await self._take(await self._waiting.get())
+
+    async def _take(self, command: Command) -> None:
+        if command.id in self._done:
+            self._answer(command.id)
+            return
+        code = problem_of(command)
+        if code is None and command.action == "restart":
+            await self._restart(command)
+            return
+        if code is None:
+            code = await self._obeyed(command)
+        await self._keep(command.id, code)
+        self._answer(command.id)
+
+    async def _restart(self, command: Command) -> None:
+        """Kept and answered before it is obeyed: else it would come again after the restart, and so for ever."""
+        if not await self._keep(command.id, None):
+            self._done[command.id] = ErrorCode.UNAVAILABLE
+            self._answer(command.id)
+            return
+        self._answer(command.id)
+        await self._obeyed(command)
+
+    async def _obeyed(self, command: Command) -> ErrorCode | None:
+        try:
+            async with asyncio.timeout(OBEY_S):
+                code = await self._obey(command)
+        except TimeoutError:
+            code = ErrorCode.TIMEOUT
+        _log.info("commands: action=%s id=%s code=%s", command.action, command.id, code or "none")
+        return code
+
+    async def _keep(self, command_id: str, code: ErrorCode | None) -> bool:
+        """Remember that a command is done; whether that is on the disk."""
+        self._done[command_id] = code
+        while len(self._done) > KEPT_IDS:
+            del self._done[next(iter(self._done))]
+        try:
+            await self._notebook.remember(KEY, [list(item) for item in self._done.items()], durable=True)
+        except StoreError as error:
+            _log.warning("commands: %s", error)
+            return False
+        return True
+
+    def _answer(self, command_id: str) -> None:
+        self._send(CommandDone(command_id, self._done[command_id]))
+
+
+def problem_of(command: Command) -> ErrorCode | None:
+    """Why a command can be obeyed by no toy, if so."""
+    if command.action not in ACTIONS:
+        return ErrorCode.UNKNOWN_TYPE
+    if command.action in LEVELS and (command.value is None or not 0.0 <= command.value <= 1.0):
+        return ErrorCode.BAD_MESSAGE
+    if command.action == "play" and not command.phrase:
+        return ErrorCode.BAD_MESSAGE
+    return None
+
+
+def _read(kept: Any) -> dict[str, ErrorCode | None]:
+    """Ids and answers as they were kept, oldest first; what is damaged is left out."""
+    done: dict[str, ErrorCode | None] = {}
+    for item in kept if isinstance(kept, list) else ():
+        match item:
+            case [str(command_id), None]:
+                done[command_id] = None
+            case [str(command_id), str(code)] if code in list(ErrorCode):
+                done[command_id] = ErrorCode(code)
+    return done
