@@ -1,4 +1,4 @@
-"""`pommai relay`: run the relay, and decide which toys may use it."""
+"""`pommai relay`: run the relay, decide which toys may use it, and look after them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from pommai.cli.commands import Command, Group, between
 
-app = typer.Typer(cls=Group, help="Run the relay, and decide which toys may use it.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Run the relay, and look after the toys that use it.", no_args_is_help=True)
 token_app = typer.Typer(cls=Group, help="The keys by which toys get in: one token, one toy.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
 
@@ -31,6 +31,8 @@ CONFIG = typer.Option(
 )
 JSON = typer.Option(False, "--json", help="Print JSON, one object a line, and nothing else, on stdout.")
 TOY = typer.Argument(..., metavar="TOY", help="The toy's id: 1 to 64 lowercase letters, digits and hyphens.")
+
+LAST = typer.Option(20, "--last", metavar="N", callback=between(1, 50_000), help="How many, counted from the latest.")
 
 
 @app.command("run", cls=Command)
@@ -134,6 +136,68 @@ def forget(
     if not yes:
         typer.confirm(f"Remove everything that is stored about {_checked(toy)}, for good?", abort=True, err=True)
     relay_session.forget(settings, _checked(toy), as_json=json)
+
+
+@app.command("command", cls=Command)
+def command(
+    toy: str = TOY,
+    action: str = typer.Argument(
+        ..., metavar="ACTION", help="volume, brightness, pause, resume, play, celebrate or restart."
+    ),
+    value: Optional[str] = typer.Argument(
+        None,
+        metavar="VALUE",
+        show_default=False,
+        help="For volume and brightness 0.0 to 1.0, for play the id of a phrase.",
+    ),
+    wait: Optional[int] = typer.Option(
+        None,
+        "--wait",
+        metavar="SECONDS",
+        callback=between(1, 3600),
+        help="Wait until the toy has done it; fail if it cannot, or not in time.",
+    ),
+    config: Optional[Path] = CONFIG,
+    json: bool = JSON,
+) -> None:
+    """Have a toy do something: [bold]at once[/] if it is connected, else as soon as it is.
+
+    \b[bold]Examples[/]
+    $ pommai relay command teddy volume 0.4
+    $ pommai relay command teddy play joke-1 --wait 10
+    """
+    from pommai.cli import relay_session, toy_session
+
+    try:
+        carried = toy_session.carried(action, value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    settings = relay_session.settings(config)
+    toy_session.tell(settings, _checked(toy), action, carried, wait_s=wait, as_json=json)
+
+
+@app.command("commands", cls=Command)
+def commands(toy: str = TOY, last: int = LAST, config: Optional[Path] = CONFIG, json: bool = JSON) -> None:
+    """Show what a toy was told to do, and what became of it.
+
+    \b[bold]Example[/]
+    $ pommai relay commands teddy --last 5
+    """
+    from pommai.cli import relay_session, toy_session
+
+    toy_session.list_commands(relay_session.settings(config), _checked(toy), last, as_json=json)
+
+
+@app.command("events", cls=Command)
+def events(toy: str = TOY, last: int = LAST, config: Optional[Path] = CONFIG, json: bool = JSON) -> None:
+    """Show what a toy has reported: what happened and when, [bold]never words[/].
+
+    \b[bold]Example[/]
+    $ pommai relay events teddy --last 50 --json
+    """
+    from pommai.cli import relay_session, toy_session
+
+    toy_session.list_events(relay_session.settings(config), _checked(toy), last, as_json=json)
 
 
 def _checked(toy: str) -> str:

@@ -23,6 +23,9 @@ from pommai.relay.stores.sqlite import SqliteStore
 
 DEFAULT_CONFIG: Final = Path("/etc/pommai/relay.toml")
 
+LAST_S: Final = 253_370_764_800.0
+"""The year 9999: later times are shown as this one."""
+
 
 def settings(
     config: Path | None, *, server: Mapping[str, Any] | None = None, pipeline: Mapping[str, Any] | None = None
@@ -59,7 +62,7 @@ def add_token(settings: RelaySettings, toy: str, *, as_json: bool) -> None:
     """Make a token and show it."""
 
     async def add() -> tuple[str, ToyToken]:
-        async with _store(settings) as store:
+        async with opened_store(settings) as store:
             secret, token = await auth.add_token(store, toy, time.time())
             return secret.reveal(), token
 
@@ -78,16 +81,16 @@ def list_tokens(settings: RelaySettings, *, as_json: bool) -> None:
     """Show every token that the relay knows, without the tokens themselves."""
 
     async def listed() -> list[ToyToken]:
-        async with _store(settings) as store:
+        async with opened_store(settings) as store:
             return await store.list_tokens()
 
     tokens = asyncio.run(until_told(listed()))
     if as_json:
         for token in tokens:
             times = {
-                "created": _time(token.created_at_s),
-                "last_used": _time(token.last_used_at_s),
-                "revoked": _time(token.revoked_at_s),
+                "created": iso(token.created_at_s),
+                "last_used": iso(token.last_used_at_s),
+                "revoked": iso(token.revoked_at_s),
             }
             output.emit({"toy": token.toy, "token_id": token.token_id, **times})
     elif tokens:
@@ -97,9 +100,9 @@ def list_tokens(settings: RelaySettings, *, as_json: bool) -> None:
                 [
                     token.toy,
                     token.token_id,
-                    _shown(token.created_at_s),
-                    _shown(token.last_used_at_s) or "never",
-                    "valid" if token.revoked_at_s is None else f"revoked {_shown(token.revoked_at_s)}",
+                    shown(token.created_at_s),
+                    shown(token.last_used_at_s) or "never",
+                    "valid" if token.revoked_at_s is None else f"revoked {shown(token.revoked_at_s)}",
                 ]
                 for token in tokens
             ],
@@ -113,7 +116,7 @@ def revoke_tokens(settings: RelaySettings, toy: str, *, as_json: bool) -> None:
     """Revoke every token of a toy. Raises UnknownToy if it has none that is valid."""
 
     async def revoke() -> int:
-        async with _store(settings) as store:
+        async with opened_store(settings) as store:
             return await store.revoke_tokens(toy, time.time())
 
     n_tokens = asyncio.run(until_told(revoke()))
@@ -129,7 +132,7 @@ def forget(settings: RelaySettings, toy: str, *, as_json: bool) -> None:
     """Remove everything that is stored about a toy."""
 
     async def forgotten() -> int:
-        async with _store(settings) as store:
+        async with opened_store(settings) as store:
             return await store.forget(toy)
 
     n_turns = asyncio.run(until_told(forgotten()))
@@ -140,7 +143,8 @@ def forget(settings: RelaySettings, toy: str, *, as_json: bool) -> None:
 
 
 @asynccontextmanager
-async def _store(settings: RelaySettings) -> AsyncIterator[SqliteStore]:
+async def opened_store(settings: RelaySettings) -> AsyncIterator[SqliteStore]:
+    """The relay's store, open for the block. Raises StoreError."""
     store = await SqliteStore.open(settings.store)
     try:
         yield store
@@ -148,11 +152,18 @@ async def _store(settings: RelaySettings) -> AsyncIterator[SqliteStore]:
         await store.close()
 
 
-def _time(unix_s: float | None) -> str | None:
+def iso(unix_s: float | None) -> str | None:
     """A time for programs: ISO 8601 in UTC, to the second."""
-    return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds")
+    return None if unix_s is None else _utc(unix_s).isoformat(timespec="seconds")
 
 
-def _shown(unix_s: float | None) -> str:
-    """A time for people: this machine's own, to the minute."""
-    return "" if unix_s is None else f"{datetime.fromtimestamp(unix_s, UTC).astimezone():%Y-%m-%d %H:%M}"
+def shown(unix_s: float | None, *, seconds: bool = False) -> str:
+    """A time for people: this machine's own, to the minute, or to the second."""
+    if unix_s is None:
+        return ""
+    return f"{_utc(unix_s).astimezone():{'%Y-%m-%d %H:%M:%S' if seconds else '%Y-%m-%d %H:%M'}}"
+
+
+def _utc(unix_s: float) -> datetime:
+    """A moment; a toy's clock may be far off, and a calendar has an end."""
+    return datetime.fromtimestamp(min(unix_s, LAST_S), UTC)

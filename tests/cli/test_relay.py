@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
@@ -12,13 +13,18 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pommai.cli.ending import plainly
 from pommai.cli.main import app
+from pommai.protocol import Command, ErrorCode, EventRecord
+from pommai.relay.settings import StoreSettings
+from pommai.relay.stores.sqlite import SqliteStore
 
 
 @dataclass(frozen=True)
@@ -219,3 +225,173 @@ def test_a_relay_runs_until_it_is_told_to_stop(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+# --- what toys are told, and what they report -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def teddy(pommai: Pommai) -> Pommai:
+    """The same, where there is a toy of that name."""
+    pommai("relay", "token", "add", "teddy")
+    return pommai
+
+
+def in_store(folder: Path, work: Callable[[SqliteStore], Any]) -> Any:
+    """What `work` gives, done by another process's connection to the store."""
+
+    async def main() -> Any:
+        store = await SqliteStore.open(StoreSettings(str(folder / "relay.db")))
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("words", "queued"),
+    [
+        (("volume", "0.4"), Command("", "volume", 0.4)),
+        (("brightness", "1"), Command("", "brightness", 1.0)),
+        (("play", "joke-1"), Command("", "play", phrase="joke-1")),
+        (("pause",), Command("", "pause")),
+        (("restart",), Command("", "restart")),
+    ],
+)
+def test_a_command_waits_for_the_toy(teddy: Pommai, tmp_path: Path, words: tuple[str, ...], queued: Command) -> None:
+    (said,) = teddy("relay", "command", "teddy", *words, "--json").lines()
+    assert said == {"toy": "teddy", "id": said["id"], "action": words[0], "done": False, "code": None}
+    (pending,) = in_store(tmp_path, lambda store: store.pending_commands("teddy"))
+    assert pending == replace(queued, id=said["id"])
+    ran = teddy("relay", "command", "teddy", *words)
+    assert ran.code == 0 and not ran.out and "Queued: teddy does it when it is connected" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("dance",), "no such action: it is one of volume, brightness, pause"),
+        (("volum", "0.5"), "did you mean volume?"),
+        (("volume",), "volume needs a value from 0.0 to 1.0"),
+        (("volume", "loud"), "from 0.0 to 1.0"),
+        (("brightness", "1.01"), "from 0.0 to 1.0"),
+        (("volume", "nan"), "from 0.0 to 1.0"),
+        (("pause", "1"), "pause takes no value"),
+        (("play",), "play needs the id of a phrase"),
+        (("play", "jok-1"), "did you mean joke-1?"),
+        (("pause", "--wait", "0"), "not from 1 to 3600"),
+    ],
+)
+def test_what_no_toy_can_do_is_never_queued(teddy: Pommai, tmp_path: Path, words: tuple[str, ...], text: str) -> None:
+    ran = teddy("relay", "command", "teddy", *words)
+    assert ran.code == 2 and text in ran.err and not ran.out
+    assert in_store(tmp_path, lambda store: store.list_commands("teddy", 9)) == []
+
+
+def test_only_a_toy_that_may_come_is_told_anything(teddy: Pommai, tmp_path: Path) -> None:
+    teddy("relay", "token", "revoke", "teddy")
+    for toy in ("panda", "teddy"):
+        ran = teddy("relay", "command", toy, "pause")
+        assert ran.code == 67 and f"{toy} has no valid token" in ran.err and "token list" in ran.err
+    assert teddy("relay", "command", "Teddy!", "pause").code == 2
+    assert in_store(tmp_path, lambda store: store.pending_commands("teddy")) == []
+    for listing in ("events", "commands"):
+        assert teddy("relay", listing, "teddy").code == 0, "its past can be read"
+        assert teddy("relay", listing, "panda").code == 67
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "text"),
+    [(None, 0, "teddy has done it."), (ErrorCode.UNAVAILABLE, 69, "teddy could not do it: unavailable")],
+)
+def test_waiting_for_the_toy(teddy: Pommai, tmp_path: Path, code: ErrorCode | None, exit_code: int, text: str) -> None:
+    """The toy's end is another process's connection, which answers as soon as it sees the command."""
+
+    async def answer(store: SqliteStore) -> None:
+        while not (pending := await store.pending_commands("teddy")):  # noqa: ASYNC110 - other processes tell nothing
+            await asyncio.sleep(0.01)
+        await store.command_done("teddy", pending[0].id, code, time.time())
+
+    for options in ((), ("--json",)):
+        with ThreadPoolExecutor(1) as toy:
+            answering = toy.submit(in_store, tmp_path, answer)
+            ran = teddy("relay", "command", "teddy", "celebrate", "--wait", "30", *options)
+            answering.result()
+        assert ran.code == exit_code
+        if options:
+            assert ran.lines()[0]["done"] is (code is None) and ran.lines()[0]["code"] == code
+        else:
+            assert text in ran.err and not ran.out
+
+
+def test_a_toy_that_does_not_answer_in_time(teddy: Pommai) -> None:
+    ran = teddy("relay", "command", "teddy", "celebrate", "--wait", "1")
+    assert ran.code == 75 and "has not done it within 1 s" in ran.err and "It stays queued" in ran.err and not ran.out
+    ran = teddy("relay", "command", "teddy", "celebrate", "--wait", "1", "--json")
+    assert ran.code == 75 and ran.lines()[0]["done"] is False
+
+
+def test_what_became_of_commands(teddy: Pommai, tmp_path: Path) -> None:
+    assert "was told nothing yet" in teddy("relay", "commands", "teddy").err
+    ids = [
+        teddy("relay", "command", "teddy", *words, "--json").lines()[0]["id"]
+        for words in (("volume", "0.4"), ("play", "joke-1"), ("pause",))
+    ]
+    in_store(tmp_path, lambda store: store.command_done("teddy", ids[0], None, 2_000_000_000.0))
+    in_store(tmp_path, lambda store: store.command_done("teddy", ids[1], ErrorCode.UNAVAILABLE, 2_000_000_000.0))
+    shown = teddy("relay", "commands", "teddy").out
+    for text in ("volume 0.4", "done 2033-05-18", "play joke-1", "refused 2033-05-18", "unavailable", "waits for the"):
+        assert text in shown
+    listed = teddy("relay", "commands", "teddy", "--json", "--last", "2").lines()
+    assert [(one["action"], one["phrase"], one["code"]) for one in listed] == [
+        ("play", "joke-1", "unavailable"),
+        ("pause", None, None),
+    ]
+    assert listed[0]["done"] == "2033-05-18T03:33:20+00:00" and listed[1]["done"] is None
+
+
+def test_what_a_toy_has_reported(teddy: Pommai, tmp_path: Path) -> None:
+    assert "has reported nothing yet" in teddy("relay", "events", "teddy").err
+    batch = [
+        EventRecord("e1", "gesture", 2_000_000_000.0, False, {"phrase": "joke-1", "battery": 15}),
+        EventRecord("e2", "help", 2_000_000_060.0, True),
+        EventRecord("e3", "gesture", 9e15),
+    ]
+    in_store(tmp_path, lambda store: store.store_events("teddy", batch, 2_000_000_100.0))
+    shown = teddy("relay", "events", "teddy").out
+    assert "phrase=joke-1 battery=15" in shown and shown.count("urgent") == 1
+    assert "9999-01-01" in shown, "a clock that is far off is shown as far as a calendar goes"
+    first, second, third = teddy("relay", "events", "teddy", "--json").lines()
+    assert first == {
+        "toy": "teddy",
+        "id": "e1",
+        "at": "2033-05-18T03:33:20+00:00",
+        "received": "2033-05-18T03:35:00+00:00",
+        "kind": "gesture",
+        "urgent": False,
+        "data": {"phrase": "joke-1", "battery": 15},
+    }
+    assert second["urgent"] is True and str(third["at"]).startswith("9999")
+    assert len(teddy("relay", "events", "teddy", "--last", "1", "--json").lines()) == 1
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_times_of_events_are_whole_however_narrow_the_terminal(
+    teddy: Pommai, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    event = EventRecord("e1", "gesture", 2_000_000_000.0, True, {"a": "x" * 64, "b": "y" * 64})
+    in_store(tmp_path, lambda store: store.store_events("teddy", [event], 2_000_000_000.0))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = teddy("relay", "events", "teddy").out
+    assert re.search(r"2033-05-1\d \d\d:\d\d:\d\d", out) and out.count("x") + out.count("y") == 128
+    assert max(map(len, out.splitlines())) <= columns
+
+
+def test_forgetting_a_toy_forgets_what_it_reported_and_was_told(teddy: Pommai, tmp_path: Path) -> None:
+    in_store(tmp_path, lambda store: store.store_events("teddy", [EventRecord("e1", "gesture", 1.0)], 1.0))
+    teddy("relay", "command", "teddy", "pause")
+    teddy("relay", "forget", "teddy", "--yes")
+    for listing in ("events", "commands"):
+        assert teddy("relay", listing, "teddy", "--json").lines() == []
