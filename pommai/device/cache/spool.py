@@ -25,6 +25,9 @@ DAY_S: Final = 86_400.0
 LOW_KINDS: Final = frozenset({"log", "telemetry"})
 """What is given up first, when there is no room."""
 
+LOG_EVERY: Final = 100
+"""A spool without room says so at the first event that it gives up, and then at every hundredth."""
+
 LOW, NORMAL, URGENT = 0, 1, 2
 
 URGENT_FACTOR: Final = 4
@@ -59,6 +62,7 @@ class Spool:
         self._max_bytes = settings.max_event_kb * 1000
         self._rows, self._bytes = 0, 0
         self._counted = False
+        self._given_up = 0
 
     def forget_counts(self) -> None:
         """Count anew before the next use: the transaction was undone, or rows went that nobody counted."""
@@ -141,14 +145,13 @@ class Spool:
     def _make_room(self) -> None:
         while (over := self._rows - self._settings.max_events) > 0 or self._bytes > self._max_bytes:
             sql = "SELECT seq, size, pending FROM events ORDER BY pending, priority, at_s, seq LIMIT ?"
-            given_up = 0
             for seq, size, pending in self._connection.execute(sql, (max(1, over),)).fetchall():
                 self._connection.execute("DELETE FROM events WHERE seq = ?", (seq,))
                 self._rows -= 1
                 self._bytes -= size
-                given_up += pending
-            if given_up:
-                _log.warning("events given up, no room count=%d", given_up)
+                self._given_up += pending
+                if pending and self._given_up % LOG_EVERY == 1:
+                    _log.warning("events given up, no room count=%d", self._given_up)
 
     def _drop(self, unreadable: list[int]) -> None:
         _log.error("events dropped, unreadable count=%d", len(unreadable))

@@ -130,6 +130,30 @@ async def test_a_header_of_garbage(path: Path, header: bytes) -> None:
     assert path.with_name(ASIDE).read_bytes() == damaged
 
 
+@pytest.mark.parametrize(
+    "pragma", ["application_id = 5", "user_version = -3", "user_version = 5000", "user_version = 0", "user_version = 1"]
+)
+async def test_flipped_bits_in_the_header_cost_nothing(path: Path, pragma: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA {pragma}")
+    connection.close()
+    async with opened(path) as cache:
+        assert cache.problem == ""
+        assert (await cache.spool_size()).rows == COUNT and len(await cache.phrases()) == 3
+        assert len(await unsent_ids(cache)) == COUNT - 500 and await cache.recall("volume") == 0.5
+    assert names(path.parent) == ["toy.db", ASIDE]
+
+
+async def test_tables_that_vanish_in_use_are_made_again(path: Path) -> None:
+    async with opened(path) as cache:
+        connection = sqlite3.connect(path)
+        connection.execute("DROP TABLE memory")
+        connection.close()
+        await cache.remember("volume", 0.1)
+        assert cache.problem == "" and await cache.recall("volume") == 0.1
+        assert (await cache.spool_size()).rows == COUNT
+
+
 async def test_a_file_of_a_few_bytes(tmp_path: Path) -> None:
     path = tmp_path / "toy.db"
     path.write_bytes(b"\x00\x01\x02")

@@ -100,7 +100,9 @@ async def test_an_event_that_no_relay_would_take_is_refused_at_the_door(path: Pa
         assert await unsent_ids(cache) == ["e1"]
 
 
-async def test_without_room_the_oldest_of_the_least_important_go_first(path: Path) -> None:
+async def test_without_room_the_oldest_of_the_least_important_go_first(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with opened(path, max_events=100) as cache:
         for number in range(20):
             await cache.append(event(number, "telemetry"))
@@ -126,6 +128,7 @@ async def test_without_room_the_oldest_of_the_least_important_go_first(path: Pat
         for number in range(300, 420):  # until there is nothing but urgent ones
             await cache.append(event(number, "help", urgent=True))
         assert await unsent_ids(cache) == [f"e{number}" for number in range(320, 420)]
+    assert [record.message.rpartition("=")[2] for record in caplog.records] == ["1", "101", "201"], "and not 221 lines"
 
 
 async def test_there_is_a_bound_on_bytes_too(path: Path) -> None:
