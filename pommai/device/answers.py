@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import platform
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -12,15 +12,10 @@ from typing import Any, Final
 
 from pommai import __version__, starter
 from pommai.audio import SPEECH, read_recording, write_wav
-from pommai.device.battery import Battery
-from pommai.device.cache.cache import Cache
 from pommai.device.control import RefusedError, Request
-from pommai.device.deeds import Deeds
-from pommai.device.hardware import Hardware
-from pommai.device.keeping import Diary
 from pommai.device.loading import masked
-from pommai.device.settings import DeviceSettings
 from pommai.device.sim import VirtualButton, VirtualMic, VirtualSpeaker
+from pommai.device.toy import Toy
 from pommai.errors import AudioError
 
 HOLD_MS: Final = 1000
@@ -36,23 +31,8 @@ AFTER_SAYING_MS: Final = 200
 class Answers:
     """One method for each request."""
 
-    def __init__(
-        self,
-        *,
-        settings: Callable[[], DeviceSettings],
-        hardware: Hardware,
-        cache: Cache,
-        diary: Diary,
-        deeds: Deeds,
-        battery: Battery,
-    ) -> None:
-        """`settings`: those of now, which a reload changes."""
-        self._settings = settings
-        self._hardware = hardware
-        self._cache = cache
-        self._diary = diary
-        self._deeds = deeds
-        self._battery = battery
+    def __init__(self, toy: Toy) -> None:
+        self._toy = toy
         self._began_s = time.monotonic()
         self._known: dict[str, Callable[[Request], Awaitable[Mapping[str, Any]]]] = {
             "status": self._status,
@@ -77,58 +57,60 @@ class Answers:
     # --- what the toy is ----------------------------------------------------------------------------------------------
 
     async def _status(self, _request: Request) -> Mapping[str, Any]:
-        diary, hardware = self._diary, self._hardware
-        spool = await self._cache.spool_size()
-        charge = self._battery.read()
-        state = diary.state
+        toy = self._toy
+        book, lights = toy.logbook, toy.hardware.lights
+        spool = await toy.cache.spool_size()
+        charge = toy.battery.read()
         return {
-            "state": type(state).__name__.lower(),
-            "since_s": round(time.monotonic() - diary.since_s, 1),
-            "why": str(getattr(state, "why", "")),
-            "turn": state.turn,
+            "state": type(book.state).__name__.lower(),
+            "since_s": round(time.monotonic() - book.since_s, 1),
+            "why": str(getattr(book.state, "why", "")),
+            "turn": book.state.turn,
             "relay": {
-                "url": self._settings().relay.url,
-                "reached": diary.welcome is not None,
-                "why_not": diary.not_reached,
-                "session": diary.welcome.session if diary.welcome is not None else None,
+                "url": toy.settings.relay.url,
+                "reached": book.welcome is not None,
+                "why_not": book.not_reached,
+                "session": book.welcome.session if book.welcome is not None else None,
             },
-            **self._deeds.told(),
+            **toy.deeds.rules(),
             "battery": dataclasses.asdict(charge) if charge is not None else None,
-            "battery_problem": self._battery.problem,
+            "battery_problem": toy.battery.problem,
             "cache": {
                 "unsent": spool.unsent,
                 "urgent": spool.urgent,
-                "phrases": len(await self._cache.phrases()),
-                "problem": self._cache.problem,
+                "phrases": len(await toy.cache.phrases()),
+                "syncing": toy.upkeep.syncing,
+                "problem": toy.cache.problem,
             },
             "sound": self._sound(),
             "lights": {
-                "color": [round(channel, 2) for channel in dataclasses.astuple(hardware.lights.color)],
-                "problem": hardware.problem,
+                "color": [round(channel, 2) for channel in dataclasses.astuple(lights.color)],
+                "problem": toy.hardware.problem,
             },
+            "clock_trusted": toy.clock.trusted,
             "uptime_s": round(time.monotonic() - self._began_s, 1),
             "version": __version__,
-            "python": platform.python_version(),
-            "last_turn": diary.last_turn.data() if diary.last_turn is not None else None,
+            "python": ".".join(map(str, sys.version_info[:3])),
+            "last_turn": book.last_turn.data() if book.last_turn is not None else None,
         }
 
     def _sound(self) -> Mapping[str, Any]:
-        card = self._hardware.card
+        card = self._toy.hardware.card
         if card is None:
             return {"kind": "virtual", "present": True, "xruns": 0}
         return {"kind": "card", "present": card.present, "xruns": card.mic.xruns + card.speaker.xruns}
 
     async def _dump(self, request: Request) -> Mapping[str, Any]:
-        entries = await self._cache.recent_log(LOG_ENTRIES)
+        entries = await self._toy.cache.recent_log(LOG_ENTRIES)
         return {
             "status": await self._status(request),
-            "settings": masked(self._settings()),
-            "spool": dataclasses.asdict(await self._cache.spool_size()),
+            "settings": masked(self._toy.settings),
+            "spool": dataclasses.asdict(await self._toy.cache.spool_size()),
             "log": [{"at_s": entry.at_s, "kind": entry.kind, **entry.data} for entry in entries],
         }
 
     async def _phrases(self, _request: Request) -> Mapping[str, Any]:
-        spoken = {entry.id for entry in await self._cache.phrases()}
+        spoken = {entry.id for entry in await self._toy.cache.phrases()}
         written = {phrase.id for phrase in await asyncio.to_thread(starter.load)}
         return {"phrases": [{"id": each, "audio": each in spoken} for each in sorted(spoken | written)]}
 
@@ -139,33 +121,28 @@ class Answers:
         known = [each["id"] for each in (await self._phrases(request))["phrases"]]
         if phrase not in known:
             raise RefusedError("there is no phrase of that id", remedy="`pommai device phrases` lists them.")
-        if not self._deeds.play(phrase):
+        if not self._toy.deeds.play(phrase):
             raise RefusedError("the toy is talking with its child", remedy="Try again when it is idle.")
         return {"phrase": phrase}
 
     async def _volume(self, request: Request) -> Mapping[str, Any]:
-        became = self._deeds.volume(_number(request, "value", 0.0, 1.0))
-        if became is None:
-            raise RefusedError("this toy keeps no volume")
-        return {"volume": became, **self._deeds.told()}
+        await self._toy.deeds.volume(_number(request, "value", 0.0, 1.0))
+        return self._toy.deeds.rules()
 
     async def _pause(self, _request: Request) -> Mapping[str, Any]:
-        return self._rest(True)
+        await self._toy.deeds.pause(paused=True)
+        return self._toy.deeds.rules()
 
     async def _resume(self, _request: Request) -> Mapping[str, Any]:
-        return self._rest(False)
-
-    def _rest(self, paused: bool) -> Mapping[str, Any]:
-        if not self._deeds.pause(paused):
-            raise RefusedError("this toy keeps no rules")
-        return self._deeds.told()
+        await self._toy.deeds.pause(paused=False)
+        return self._toy.deeds.rules()
 
     async def _test(self, request: Request) -> Mapping[str, Any]:
         match request.get("what"):
             case "led":
-                self._deeds.test_lights()
+                self._toy.deeds.test_lights()
             case "sound":
-                if not self._deeds.test_sound():
+                if not self._toy.deeds.test_sound():
                     raise RefusedError("this toy makes no small sounds", remedy="Set sound.earcons = true.")
             case _:
                 raise RefusedError('what to test is "led" or "sound"')
@@ -174,7 +151,7 @@ class Answers:
     # --- what only a virtual toy can do -------------------------------------------------------------------------------
 
     async def _press(self, request: Request) -> Mapping[str, Any]:
-        button, mic = self._hardware.button, self._hardware.mic
+        button, mic = self._toy.hardware.button, self._toy.hardware.mic
         if not isinstance(button, VirtualButton):
             raise RefusedError(
                 "nothing but its own button opens the microphone of a real toy",
@@ -197,10 +174,10 @@ class Answers:
             await asyncio.sleep(hold_ms / 1000)
         finally:
             button.release()
-        return {"turn": self._diary.state.turn, "held_ms": hold_ms}
+        return {"turn": self._toy.logbook.state.turn, "held_ms": hold_ms}
 
     async def _heard(self, request: Request) -> Mapping[str, Any]:
-        speaker = self._hardware.speaker
+        speaker = self._toy.hardware.speaker
         if not isinstance(speaker, VirtualSpeaker):
             raise RefusedError("a real speaker does not remember", remedy="Listen; or set sound.kind = 'virtual'.")
         path, pcm = Path(str(request.get("path", ""))), speaker.take_heard()

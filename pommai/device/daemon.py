@@ -14,29 +14,23 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pommai import __version__
-from pommai.device import earcons
 from pommai.device.answers import Answers
-from pommai.device.battery import Battery
 from pommai.device.cache.cache import Cache
 from pommai.device.control import Control, LiveError
-from pommai.device.deeds import Deeds
-from pommai.device.events import Earcon
 from pommai.device.hardware import Hardware, assemble
-from pommai.device.keeping import Diary, Hunger
 from pommai.device.lights import Mood
 from pommai.device.loading import changes, load_settings
-from pommai.device.logs import start_logging
+from pommai.device.logs import kept_log, start_logging
 from pommai.device.runner import Ending, Runner
 from pommai.device.settings import DeviceSettings
-from pommai.device.sound import PatientSoundCard
 from pommai.device.supervisor import Supervisor
-from pommai.device.uplink import WebSocketUplink
+from pommai.device.toy import Toy
 from pommai.errors import AddressError, ConfigError, PommaiError, StoreError
 
 _log = logging.getLogger(__name__)
@@ -127,8 +121,6 @@ class Daemon:
         self._began_s = time.monotonic()
         self._supervisor = Supervisor.from_environment(environ)
         self._control = Control(Path(settings.control.socket))
-        self._battery = Battery(settings.battery.path)
-        self._uplink = WebSocketUplink(settings.relay)
         self._reload = asyncio.Event()
         self._runner: Runner | None = None
         self._is_told_to_end = False
@@ -155,49 +147,26 @@ class Daemon:
         return 0
 
     async def _live_with(self, hardware: Hardware, cache: Cache, *, can_be_asked: bool) -> None:
-        diary = Diary(cache)
-        diary.on_news = lambda: self._supervisor.status(diary.summary())
-        runner = self._runner = Runner(
-            hardware.body,
-            self._uplink,
-            self._settings.timing,
-            diary,
-            earcons=_earcons(self._settings),
-            brightness=self._settings.lights.brightness,
-            on_alive=self._alive,
-        )
-        hunger = Hunger(self._battery, runner, lambda: self._settings.battery.low_percent)
-        answers = Answers(
-            settings=lambda: self._settings,
-            hardware=hardware,
-            cache=cache,
-            diary=diary,
-            deeds=Deeds(runner, None),
-            battery=self._battery,
-        )
-        parts: dict[str, Coroutine[Any, Any, None]] = {
-            "uplink": self._uplink.run(),
-            "diary": diary.run(),
-            "battery": hunger.run(),
-            "reload": self._reload_when_told(runner),
-        }
-        if hardware.card is not None:
-            parts["sound"] = _keep(hardware.card)
+        toy = await Toy.put_together(self._settings, hardware, cache, self._alive)
+        runner = self._runner = toy.runner
+        toy.logbook.on_news = lambda: self._supervisor.status(toy.logbook.summary)
+        parts = toy.parts() | {"reload": self._reload_when_told(toy)}
         if can_be_asked:
-            parts["control"] = self._control.serve(answers.answer)
+            parts["control"] = self._control.serve(Answers(toy).answer)
         if cache.problem or hardware.problem or not can_be_asked:
             runner.show(Mood.ALERT)  # for whoever has just switched it on; the log names it
         if self._is_told_to_end:
             runner.stop()
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(part, name=name) for name, part in parts.items()]
-            ending = await runner.run()
-            self._supervisor.stopping()
-            _log.info("daemon: ending, restart=%s", ending is Ending.RESTART)
-            await _politely("diary", diary.end())
-            await _politely("uplink", self._uplink.aclose())
-            for task in tasks:
-                task.cancel()
+        with kept_log(asyncio.get_running_loop(), toy.logbook.write):
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(part, name=name) for name, part in parts.items()]
+                ending = await runner.run()
+                self._supervisor.stopping()
+                _log.info("daemon: ending, restart=%s", ending is Ending.RESTART)
+                await _politely("the last page", toy.write_last_page())
+                await _politely("the connection", toy.hang_up())
+                for task in tasks:
+                    task.cancel()
 
     def _listen(self) -> bool:
         """Whether the toy can be asked. Raises LiveError: two daemons would fight for one body."""
@@ -233,29 +202,23 @@ class Daemon:
         if self._runner is not None:
             self._runner.stop()
 
-    async def _reload_when_told(self, runner: Runner) -> None:
+    async def _reload_when_told(self, toy: Toy) -> None:
         while True:
             await self._reload.wait()
             self._reload.clear()
             self._supervisor.reloading()
             try:
                 wanted = await asyncio.to_thread(load_settings, self._files, self._environ)
-                self._uplink.use(wanted.relay)
+                live, later = changes(toy.settings, wanted)
+                toy.use(wanted)
             except ConfigError as error:
                 _told(error)
                 _log.error("daemon: the settings of before stay")
             else:
-                self._use(wanted, runner)
+                _log.info("daemon: settings read again, changed: %s", ", ".join(live) or "nothing")
+                if later:
+                    _log.warning("daemon: these settings need a restart: %s", ", ".join(later))
             self._supervisor.ready()
-
-    def _use(self, wanted: DeviceSettings, runner: Runner) -> None:
-        live, later = changes(self._settings, wanted)
-        self._settings = wanted
-        runner.picture.brightness = wanted.lights.brightness
-        runner.mouth.earcons = _earcons(wanted)
-        _log.info("daemon: settings read again, changed: %s", ", ".join(live) or "nothing")
-        if later:
-            _log.warning("daemon: these settings need a restart: %s", ", ".join(later))
 
 
 def _leave_now() -> None:
@@ -274,12 +237,3 @@ async def _politely(what: str, step: Awaitable[None]) -> None:
         _log.warning("daemon: %s took too long to end", what)
     except StoreError as error:
         _log.warning("daemon: %s did not end well: %s", what, error)
-
-
-async def _keep(card: PatientSoundCard) -> None:
-    async with card:
-        await asyncio.Event().wait()
-
-
-def _earcons(settings: DeviceSettings) -> Mapping[Earcon, bytes]:
-    return {each: earcons.sound(earcons.Earcon(each)) for each in Earcon} if settings.sound.earcons else {}

@@ -1,6 +1,7 @@
-"""What the daemon remembers and writes down while the toy lives: turns, connections, troubles; never a word.
+"""What the daemon remembers and writes down while the toy lives: turns, connections, troubles, limits; never a word.
 
-`Diary` looks on: it keeps what `pommai device status` shows, and writes the ring of the last log entries.
+`Logbook` looks on: it keeps what `pommai device status` shows, and writes the ring of the last log entries. `Keeper`
+writes down what has to survive a power cut, which is how toys are switched off. `Hunger` looks at the battery.
 """
 
 from __future__ import annotations
@@ -8,30 +9,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from pommai.device.allowance import ToyAllowance
 from pommai.device.battery import Battery
 from pommai.device.cache.cache import Cache
+from pommai.device.clock import WallClock
 from pommai.device.events import Occasion
 from pommai.device.lights import Mood
 from pommai.device.ports import Failed, FirstAudio, Note, Played, RelayLost, RelayReached, StateChanged, UtteranceEnded
 from pommai.device.runner import Runner
-from pommai.device.states import Booting, Listening, Speaking, State, Stopping, Thinking
+from pommai.device.states import Booting, Interrupted, Listening, Speaking, State, Stopping, Thinking
 from pommai.errors import StoreError
-from pommai.protocol import EventRecord, Value, Welcome
+from pommai.protocol import Value, Welcome
 
 _log = logging.getLogger(__name__)
+
+ALLOWANCE: Final = "allowance"
+WALL_CLOCK: Final = "clock"
+"""Where the cache remembers what is allowed and used, and what time it was."""
 
 MAX_WAITING: Final = 256
 """Entries that wait to be written; while the disk is slower than that, the newest are lost."""
 
+SAVE_S: Final = 30.0
 SWEEP_S: Final = 3600.0
 RETRY_S: Final = 60.0
 BATTERY_S: Final = 60.0
-"""Between two looks for events that are too old, two tries of a disk that failed, and two looks at the battery."""
+"""Between two times of writing down what is used of today, of looking for events that are too old, of trying a disk
+that failed, of looking at the battery."""
 
 
 @dataclass(slots=True)
@@ -51,22 +59,28 @@ class TurnTimes:
         return data | {name: ms for name, ms in times.items() if ms >= 0}
 
 
-class Diary:
+class Logbook:
     """See `ports.Observer`."""
 
-    def __init__(self, cache: Cache, clock: Callable[[], float] = time.time) -> None:
-        """`clock`: Unix seconds, as well as the toy knows them."""
+    def __init__(self, cache: Cache, now_s: Callable[[], float]) -> None:
+        """`now_s`: Unix time, as well as the toy knows it."""
         self._cache = cache
-        self._clock = clock
+        self._now_s = now_s
         self._waiting: asyncio.Queue[tuple[float, str, dict[str, Value]]] = asyncio.Queue(MAX_WAITING)
         self.state: State = Booting()
         self.since_s = time.monotonic()
         self.welcome: Welcome | None = None
         self.not_reached = "it was not tried yet"
         self.last_turn: TurnTimes | None = None
+        self.cut_off: int | None = None
+        """The turn that was in flight when the toy was told to end."""
         self.on_news: Callable[[], None] = _nothing
         """Called when the state or the connection has changed."""
-        self._cut_off: int | None = None
+
+    @property
+    def summary(self) -> str:
+        """The toy in one line."""
+        return f"{type(self.state).__name__.lower()}; relay: {self.not_reached or 'reached'}"
 
     def noticed(self, note: Note) -> None:
         """See `ports.Observer`."""
@@ -88,35 +102,26 @@ class Diary:
                 times.first_audio_ms = round(1000 * (at_s - times.ended_at_s))
             case Played(turn, at_s) if (times := self._open(turn)) is not None:
                 times.played_ms = round(1000 * (at_s - times.ended_at_s))
-                self._over("answered")
+                self._over(times, "answered")
             case Failed(turn, code):
-                if turn is not None and self._open(turn) is not None:
-                    self._over(f"failed:{code}")
-                else:
-                    self.write("trouble", {"code": str(code)})
+                self._failed(turn, code)
 
     def write(self, kind: str, data: Mapping[str, Value]) -> None:
         """Add an entry to the ring, soon."""
         if not self._waiting.full():
-            self._waiting.put_nowait((self._clock(), kind, dict(data)))
-
-    def summary(self) -> str:
-        """The toy in one line."""
-        return f"{type(self.state).__name__.lower()}; relay: {self.not_reached or 'reached'}"
+            self._waiting.put_nowait((self._now_s(), kind, dict(data)))
 
     async def run(self) -> None:
-        """Write what comes, and look after the cache, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._write_down(), name="diary")
-            group.create_task(_every(SWEEP_S, self._sweep), name="sweep")
-            group.create_task(_every(RETRY_S, self._retry), name="retry")
+        """Write what comes, until cancelled."""
+        while True:
+            entry = await self._waiting.get()
+            try:
+                await self._cache.log(*entry)
+            except StoreError as error:
+                _log.warning("logbook: an entry was lost: %s", error)
 
-    async def end(self) -> None:
-        """The last page: what still waits, and the turn that was cut off, which the relay is to know of."""
-        if self._cut_off is not None:
-            data: dict[str, Value] = {"turn": self._cut_off, "outcome": "interrupted"}
-            event = EventRecord(uuid.uuid4().hex, "turn", self._clock(), data=data)
-            await self._cache.append(event, durable=True)
+    async def finish(self) -> None:
+        """The last page: what still waits. Raises StoreError."""
         self.write("ended", {"turn": self.state.turn})
         while not self._waiting.empty():
             await self._cache.log(*self._waiting.get_nowait())
@@ -126,39 +131,65 @@ class Diary:
         if type(state) is type(before):
             return
         self.since_s = time.monotonic()
-        in_flight = isinstance(before, Thinking | Speaking) or (isinstance(before, Listening) and before.started)
-        if in_flight and isinstance(state, Stopping):
-            self._cut_off = before.turn
-            self.last_turn = self.last_turn if self._open(before.turn) is not None else TurnTimes(before.turn)
-            self._over("interrupted")
-        elif in_flight and isinstance(state, Listening) and self._open(before.turn) is not None:
-            self._over("barged_in")
+        if _in_flight(before):
+            times = self._open(before.turn) or TurnTimes(before.turn)
+            if isinstance(state, Stopping):
+                self.cut_off, self.last_turn = before.turn, times
+                self._over(times, "interrupted")
+            elif isinstance(state, Listening):
+                self._over(times, "barged_in")
         self.on_news()
+
+    def _failed(self, turn: int | None, code: str) -> None:
+        if turn is None:
+            self.write("trouble", {"code": code})
+            return
+        times = self._open(turn)
+        if times is None:
+            times = self.last_turn = TurnTimes(turn)
+        self._over(times, f"failed:{code}")
 
     def _open(self, turn: int) -> TurnTimes | None:
         """The last turn, if it is this one and not over."""
         times = self.last_turn
         return times if times is not None and times.turn == turn and not times.outcome else None
 
-    def _over(self, outcome: str) -> None:
-        if self.last_turn is not None:
-            self.last_turn.outcome = outcome
-            self.write("turn", self.last_turn.data())
+    def _over(self, times: TurnTimes, outcome: str) -> None:
+        times.outcome = outcome
+        self.write("turn", times.data())
 
-    async def _write_down(self) -> None:
-        while True:
-            entry = await self._waiting.get()
-            try:
-                await self._cache.log(*entry)
-            except StoreError as error:
-                _log.warning("diary: an entry was lost: %s", error)
+
+class Keeper:
+    """What has to survive a power cut: limits, volume, the talk of today, and what time it is."""
+
+    def __init__(self, cache: Cache, clock: WallClock, allowance: ToyAllowance) -> None:
+        self._cache = cache
+        self._clock = clock
+        self._allowance = allowance
+        self._kept: dict[str, Any] = {}
+
+    async def save(self, *, durable: bool = False) -> None:
+        """Write it down. Raises StoreError."""
+        snapshot = self._allowance.snapshot()
+        if snapshot != self._kept:
+            await self._cache.remember(ALLOWANCE, snapshot, durable)
+            self._kept = snapshot
+        await self._cache.remember(WALL_CLOCK, round(self._clock.now_s(), 1))
+
+    async def run(self) -> None:
+        """Write it down again and again, and look after the cache, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_every(SAVE_S, self.save), name="save")
+            group.create_task(_every(SWEEP_S, self._sweep), name="sweep")
+            group.create_task(_every(RETRY_S, self._retry), name="retry")
 
     async def _sweep(self) -> None:
-        await self._cache.sweep(self._clock())
+        if self._clock.trusted:
+            await self._cache.sweep(self._clock.now_s())
 
     async def _retry(self) -> None:
-        if self._cache.problem and await self._cache.retry():
-            _log.info("diary: the cache is on the disk again")
+        if self._cache.problem:
+            await self._cache.retry()
 
 
 class Hunger:
@@ -174,14 +205,20 @@ class Hunger:
     async def run(self) -> None:
         """Look every minute, until cancelled."""
         while True:
-            self._look()
+            self.look()
             await asyncio.sleep(BATTERY_S)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Look now. It is said once, as soon as nobody talks; the light stays until power comes."""
         charge = self._battery.read()
         is_low = charge is not None and not charge.charging and charge.percent < self._low_percent()
         self._runner.picture.keep(Mood.LOW_BATTERY if is_low else None)
         self._is_said = is_low and (self._is_said or self._runner.say(Occasion.LOW_BATTERY))
+
+
+def _in_flight(state: State) -> bool:
+    """Whether the child is owed an answer."""
+    return isinstance(state, Thinking | Speaking | Interrupted) or (isinstance(state, Listening) and state.started)
 
 
 async def _every(interval_s: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -191,7 +228,7 @@ async def _every(interval_s: float, work: Callable[[], Awaitable[None]]) -> None
         try:
             await work()
         except StoreError as error:
-            _log.warning("diary: the cache failed: %s", error)
+            _log.warning("keeper: the cache failed: %s", error)
 
 
 def _nothing() -> None:

@@ -6,17 +6,23 @@ fields: `journalctl -u pommai POMMAI_TURN=12`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from pommai.device import supervisor
+from pommai.protocol import Value
 
 PER_MINUTE: Final = 12
 """How often one and the same INFO may be logged in a minute: an SD card wears out, and nobody reads more."""
+
+LOGBOOK: Final = "pommai.device.keeping"
+"""The logger of those who keep."""
 
 _MINUTE_S: Final = 60.0
 _FIELD: Final = re.compile(r"\b([a-z][a-z_]{0,30})=([^\s,;]{1,64})")
@@ -57,6 +63,35 @@ class Fields(logging.Filter):
         for name, value in _FIELD.findall(record.getMessage()):
             record.__dict__.setdefault(f"POMMAI_{name.upper()}", value)
         return True
+
+
+class Kept(logging.Handler):
+    """Hands each warning on to be kept: where it came from and how bad it is, without its text."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, write: Callable[[str, Mapping[str, Value]], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._loop = loop
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging; any thread may log."""
+        if record.name == LOGBOOK:
+            return  # what it cannot keep would be one more thing to keep
+        data = {"from": f"{record.name.removeprefix('pommai.')}:{record.lineno}"[-64:], "level": record.levelname}
+        with suppress(RuntimeError):  # the loop is closed: the toy has ended
+            self._loop.call_soon_threadsafe(self._write, "log", data)
+
+
+@contextmanager
+def kept_log(loop: asyncio.AbstractEventLoop, write: Callable[[str, Mapping[str, Value]], None]) -> Iterator[None]:
+    """Inside the block, `write` is called in the loop for each warning of pommai's."""
+    kept = Kept(loop, write)
+    ours = logging.getLogger("pommai")
+    ours.addHandler(kept)
+    try:
+        yield
+    finally:
+        ours.removeHandler(kept)
 
 
 def start_logging(environ: Mapping[str, str], stderr: int = 2) -> None:
