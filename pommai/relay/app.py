@@ -10,13 +10,15 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
+from pommai import starter
 from pommai.errors import ConfigError, StoreError
 from pommai.relay import listening
-from pommai.relay.allowance import Allowances, limits_of
+from pommai.relay.allowance import Allowances, TalkStore, limits_of
 from pommai.relay.loading import LoadedPipeline, Progress, load_pipeline, quiet, warm_up
 from pommai.relay.metrics import Metrics
+from pommai.relay.phrase_audio import PhraseStore, SpokenPhrases
 from pommai.relay.server import RelayServer, RelayStore
 from pommai.relay.settings import RelaySettings
 from pommai.relay.stores.sqlite import SqliteStore
@@ -62,22 +64,30 @@ class RunningRelay:
     stop: Callable[[], Awaitable[None]]
 
 
+class WholeStore(RelayStore, PhraseStore, TalkStore, Protocol):
+    """All that a relay keeps."""
+
+
 @asynccontextmanager
 async def running(
     settings: RelaySettings,
     *,
     pipeline: Pipeline,
-    store: RelayStore,
+    store: WholeStore,
     grace_s: float = GRACE_S,
     sockets: Sequence[socket.socket] = (),
+    pack: Sequence[starter.Phrase] = (),
 ) -> AsyncIterator[RunningRelay]:
     """A relay that serves until the block is left, or until its `stop` is called; pipeline and store stay open.
 
-    `sockets`: already bound, if they are. Raises ConfigError and AddressError before anything is served.
+    `sockets`: already bound, if they are. `pack`: what it speaks, beside the turns, for toys to keep. Raises
+    ConfigError, AddressError and StoreError before anything is served.
     """
     tls = listening.tls_context(settings.server)
     allowances = Allowances(limits_of(settings.toys))
-    server = RelayServer(settings, pipeline, store, metrics=Metrics(), allowances=allowances)
+    await allowances.recall(store)
+    phrases = SpokenPhrases(pack, pipeline.guardian, pipeline.tts, store)
+    server = RelayServer(settings, pipeline, store, metrics=Metrics(), allowances=allowances, phrases=phrases)
     bound = list(sockets) or listening.bind(settings.server)
     port: int = bound[0].getsockname()[1]
     stopped: asyncio.Future[None] | None = None
@@ -91,6 +101,7 @@ async def running(
     rounds = {
         asyncio.create_task(_every(SWEEP_S, lambda: store.sweep(time.time())), name="sweep"),
         asyncio.create_task(_every(LOOK_AFTER_S, server.look_after), name="look after"),
+        asyncio.create_task(phrases.prepare(lambda: server.in_turn), name="phrases"),
     }
     try:
         yield RunningRelay(listening.url(settings.server, port), port, stop)
@@ -117,6 +128,7 @@ async def serve(settings: RelaySettings, *, progress: Progress = quiet, ready: C
     The port is taken before the engines are loaded, so that a taken one is told at once; toys that come early wait.
     """
     _check(settings)
+    pack = starter.load() if settings.pipeline.phrases else ()
     with _told_to_stop() as told, _bound(settings) as sockets:
         store = await SqliteStore.open(settings.store)
         try:
@@ -124,7 +136,7 @@ async def serve(settings: RelaySettings, *, progress: Progress = quiet, ready: C
             if pipeline is None:
                 return
             try:
-                async with running(settings, pipeline=pipeline, store=store, grace_s=GRACE_S, sockets=sockets) as relay:
+                async with running(settings, pipeline=pipeline, store=store, sockets=sockets, pack=pack) as relay:
                     ready(relay)
                     await told.wait()
                     _log.info("stopping")

@@ -39,6 +39,9 @@ TRIES: Final = 3
 RETRY_S: Final = 30.0
 """How often, and how long after, a phrase is tried again whose judge or voice has failed."""
 
+SENTENCE_S: Final = 60.0
+"""How long the voice may take for one sentence; a service that never answers must not hold up the others."""
+
 _FRAME_BYTES: Final = SPEECH.bytes(FRAME_MS)
 
 _log = logging.getLogger(__name__)
@@ -182,7 +185,11 @@ class SpokenPhrases:
         packets: list[bytes] = []
         for words in cleared:
             await _until_not(busy)
-            packets += await _packets(self._tts, words, Route.PHRASE, encoder)
+            try:
+                async with asyncio.timeout(SENTENCE_S):
+                    packets += await _packets(self._tts, words, Route.PHRASE, encoder)
+            except TimeoutError:
+                raise ProviderError("tts", ErrorCode.TIMEOUT, retryable=True) from None
         if not packets:
             raise ProviderError("tts", ErrorCode.UNAVAILABLE)
         return pack(packets)

@@ -27,6 +27,7 @@ class PipelineSettings:
     moderator: str = setting("local", choices=("local", "scripted"), help="judge of what is heard and said")
     llm: str = setting("local", choices=("local", "scripted"), help="language model")
     tts: str = setting("local", choices=("local", "scripted"), help="text to speech")
+    phrases: bool = setting(True, help="speak the phrases that toys keep for times without a network")
     max_utterance_s: float = setting(20.0, minimum=1.0, maximum=20.0, help="longest utterance; more is cut")
     turn_budget_s: float = setting(20.0, minimum=1.0, maximum=20.0, help="time for a turn until its first audio")
 

@@ -196,6 +196,13 @@ def test_a_judge_that_never_answers_lets_nothing_pass(failure: Failure, caplog: 
     assert "phrase not made id=joke-1" in caplog.text and "phrase not made id=song-1" in caplog.text
 
 
+def test_a_voice_that_hangs_holds_up_nothing_for_long() -> None:
+    tts = ScriptedTTS(failure=Failure(hangs=True, after=1, calls=1))
+    phrases = spoken(MemoryStore(), tts=tts)
+    run(phrases.prepare(never))
+    assert ids(phrases) == ["joke-1", "song-1"] and tts.at_work == 0
+
+
 def test_a_store_that_fails_leaves_the_phrase_out_and_nothing_raises(caplog: pytest.LogCaptureFixture) -> None:
     store = MemoryStore()
     store.broken = True

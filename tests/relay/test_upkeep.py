@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from pommai.errors import RemoteProtocolError, StoreError
@@ -30,12 +33,15 @@ from pommai.protocol import (
     PhraseWanted,
     ToToy,
 )
+from pommai.relay import app
 from pommai.relay.phrase_audio import SpokenPhrases
-from pommai.relay.settings import StoreSettings
+from pommai.relay.ports import TurnRecord
+from pommai.relay.settings import RelaySettings, ServerSettings, StoreSettings, ToySettings
 from pommai.relay.stores.sqlite import SqliteStore
 from pommai.relay.upkeep import Answerable, Upkeep
 from pommai.starter import Phrase, PhraseKind
 from pommai.wire import encode
+from tests.relay.served import ServedRelay, WatchedStore, until
 from tests.relay.test_store import NOW_S, opened
 from tests.relay.toybox import Engines
 
@@ -323,3 +329,64 @@ async def test_a_store_that_fails_ends_the_phrase_and_nothing_else(
     assert wire.got == [PhraseEnd(1, ErrorCode.UNAVAILABLE)] and "phrase not read toy=teddy" in caplog.text
     store.broken = False
     await store.close()
+
+
+# --- a whole relay ----------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def relay(folder: Path, pack: Sequence[Phrase] = PACK, **toys: ToySettings) -> AsyncIterator[ServedRelay]:
+    """As `pommai relay run` has it, phrases too."""
+    engines = Engines()
+    settings = RelaySettings(ServerSettings(port=0), store=StoreSettings(str(folder / "relay.db")), toys=toys)
+    store = await WatchedStore.open(settings.store)
+    try:
+        async with (
+            app.running(settings, pipeline=engines.pipeline(), store=store, grace_s=1.0, pack=pack) as running,
+            aiohttp.ClientSession() as client,
+        ):
+            yield ServedRelay(running.url, running.port, store, running.stop, client, engines)
+    finally:
+        await store.close()
+
+
+async def test_a_toy_comes_back_with_much_to_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(app, "LOOK_AFTER_S", 0.05)
+    limits = ToySettings(daily_limit_min=30, max_conversation_min=10, volume_ceiling=0.5)
+    async with relay(tmp_path, teddy=limits) as served, opened(tmp_path / "relay.db") as cli:
+        waiting = await cli.queue_command("teddy", "volume", value=0.3, now_s=NOW_S)
+        await until(lambda: "phrases ready n=2 of=2" in caplog.text)
+        async with served.knocking(await served.token()) as wire:
+            welcome = await wire.greet()
+            assert welcome.phrases is not None and welcome.limits is not None
+            assert (welcome.limits.daily_limit_s, welcome.limits.max_conversation_s) == (1800, 600)
+            assert await wire.until(Command) == Command(waiting, "volume", 0.3)
+            await wire.send(CommandDone(waiting), EventBatch((event(1), event(2, urgent=True))))
+            assert await wire.until(EventsStored) == EventsStored(("e1", "e2"))
+            await wire.say(1)
+            await wire.send(EventBatch((event(3),)), PhrasesWanted())
+            assert await wire.until(EventsStored) == EventsStored(("e3",)), "in the middle of a turn"
+            manifest = await wire.until(PhraseManifest)
+            assert manifest.revision == welcome.phrases
+            entry = manifest.phrases[1]
+            await wire.send(PhraseWanted(1, entry.id, entry.sha256, 0))
+            assert (await wire.until(PhraseEnd)).code is None
+            pieces = b"".join(message.chunk for message in wire.got if isinstance(message, PhraseChunk))
+            assert hashlib.sha256(pieces).hexdigest() == entry.sha256
+            later = await cli.queue_command("teddy", "celebrate", now_s=NOW_S)
+            assert await wire.until(Command) == Command(later, "celebrate"), "while it is connected"
+        assert [command.id for command in await cli.pending_commands("teddy")] == [later]
+        assert [stored.event.id for stored in await cli.list_events("teddy", 9)] == ["e1", "e2", "e3"]
+
+
+async def test_a_restarted_relay_remembers_what_was_talked_today(tmp_path: Path) -> None:
+    limits = ToySettings(daily_limit_min=1)
+    async with relay(tmp_path, (), teddy=limits) as served:
+        await served.store.record(TurnRecord("teddy", 1, time.time(), uplink_packets=500, downlink_packets=501))
+    async with relay(tmp_path, (), teddy=limits) as served, served.knocking(await served.token()) as wire:
+        welcome = await wire.greet()
+        assert welcome.paused is ErrorCode.DAILY_LIMIT and welcome.phrases is None
+        assert welcome.limits is not None and welcome.limits.used_today_s == pytest.approx(60.06)
