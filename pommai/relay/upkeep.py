@@ -81,23 +81,11 @@ class Upkeep:
         self._unix_time = unix_time
         self._sent: set[str] = set()
 
-    @property
-    def revision(self) -> str | None:
-        """What `Welcome.phrases` says: None as long as there are no phrases to have."""
-        return None if self._phrases is None else self._phrases.revision
-
-    async def welcomed(self) -> None:
-        """The toy was welcomed: send what it has not done yet, oldest first. Raises ConnectionError.
-
-        If the store cannot say, the next `look_again` will.
-        """
-        try:
-            await self.look_again()
-        except StoreError as error:
-            _log.error("commands not read toy=%s: %s", self._toy, error)
-
     async def look_again(self) -> None:
-        """Send commands that were queued meanwhile, by whatever process. Raises StoreError and ConnectionError."""
+        """Send the commands that wait, oldest first, each once: right after the welcome, and from time to time.
+
+        They are queued by other processes too. Raises StoreError, then the next look will find them; ConnectionError.
+        """
         for command in await self._store.pending_commands(self._toy):
             if command.id not in self._sent:
                 self._sent.add(command.id)
