@@ -108,8 +108,12 @@ class ToyConnection:
         return self._visit.conversation
 
     def let_go(self) -> None:
-        """The toy has come back on another connection, and may go on there with its conversation."""
-        self._visit.let_go()
+        """The toy was cut off, or has another connection: it may go on there with its conversation.
+
+        Not so if we have told it goodbye, or are about to: then its conversation ends here.
+        """
+        if self._end_code is None:
+            self._visit.let_go()
 
     def look_again(self) -> None:
         """Have the toy's commands looked for again, for they come from other processes."""
@@ -158,7 +162,7 @@ class ToyConnection:
                 if self._end_code == WSCloseCode.POLICY_VIOLATION:
                     return self._end_code
             except ConnectionError:
-                self._cut_off()
+                self.let_go()
                 return WSCloseCode.GOING_AWAY
             if self._visit.closed and self._end_code is None:
                 return WSCloseCode.PROTOCOL_ERROR
@@ -194,13 +198,8 @@ class ToyConnection:
             _log.info("connection refused by its frames toy=%s code=%s", self._toy, code)
             return frame.data.code
         if frame.type is not WSMsgType.CLOSE or frame.data not in LEAVING:
-            self._cut_off()
+            self.let_go()
         return WSCloseCode.OK
-
-    def _cut_off(self) -> None:
-        """The connection broke off: what the toy was told goodbye for is over, and the rest may go on."""
-        if self._end_code is None:
-            self._visit.let_go()
 
     async def _send(self, message: ToToy | Binary) -> None:
         """Put one message on the wire. Raises ConnectionError for a toy that is gone, or does not read."""

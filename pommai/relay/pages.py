@@ -13,8 +13,19 @@ from aiohttp import hdrs, web
 import pommai
 from pommai.relay.auth import is_loopback
 from pommai.relay.metrics import CONTENT_TYPE, Metrics
+from pommai.relay.turn import Pipeline
 
 _PROXIED: Final = (hdrs.X_FORWARDED_FOR, hdrs.FORWARDED, "X-Real-IP")
+
+
+def engine_names(pipeline: Pipeline, moderator: str) -> dict[str, str]:
+    """The name of each engine by its part in a turn; the pipeline's guardian does not tell who judges for it."""
+    return {
+        "stt": pipeline.stt.name,
+        "moderator": moderator,
+        "llm": pipeline.llm.name,
+        "tts": pipeline.tts.name,
+    }
 
 
 class Pages:
@@ -28,7 +39,7 @@ class Pages:
         n_toys: Callable[[], int],
         stopping: Callable[[], bool],
     ) -> None:
-        """`engines`: the name of each, by its part in a turn."""
+        """`engines`: see `engine_names`."""
         self._engines = engines
         self._metrics = metrics
         self._n_toys = n_toys

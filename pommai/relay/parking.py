@@ -77,7 +77,7 @@ class Parking:
             self._end(conversation)
 
     async def close(self) -> None:
-        """End every conversation that is parked, or will be; return when their turns are stored. Closing twice is ok."""
+        """End every conversation that is parked, or ever will be; return when their turns are stored."""
         self._closed = True
         for parked in tuple(self._parked.values()):
             self.give_up(parked.conversation)

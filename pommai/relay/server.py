@@ -21,7 +21,7 @@ from pommai.relay.connection import CLOSE_S, ToyConnection, new_socket
 from pommai.relay.conversation import Conversation
 from pommai.relay.door import RETRY_S, Door, later
 from pommai.relay.metrics import Metrics
-from pommai.relay.pages import Pages
+from pommai.relay.pages import Pages, engine_names
 from pommai.relay.parking import Parking
 from pommai.relay.phrase_audio import SpokenPhrases
 from pommai.relay.ports import Store, ToyToken, TurnRecord
@@ -72,12 +72,7 @@ class RelayServer:
         self._visitors: set[asyncio.Future[None]] = set()
         self._dismissed: set[asyncio.Task[None]] = set()
         self._stopping = False
-        engines = {
-            "stt": pipeline.stt.name,
-            "moderator": settings.pipeline.moderator,
-            "llm": pipeline.llm.name,
-            "tts": pipeline.tts.name,
-        }
+        engines = engine_names(pipeline, settings.pipeline.moderator)
         pages = Pages(engines, metrics, n_toys=lambda: len(self._connections), stopping=lambda: self._stopping)
         application = web.Application()
         application.add_routes([web.get(PATH, self._toy), *pages.routes()])

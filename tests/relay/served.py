@@ -68,8 +68,8 @@ class ToyWire:
                 self.got.append(decode(frame.data))
         return self.socket.close_code
 
-    async def greet(self) -> Welcome:
-        await self.send(Hello(VERSION, "test", captions=True))
+    async def greet(self, session: str | None = None, turn: int | None = None, next_sequence: int = 0) -> Welcome:
+        await self.send(Hello(VERSION, "test", True, session, turn, None if turn is None else next_sequence))
         welcome = await self.next()
         assert isinstance(welcome, Welcome)
         return welcome
@@ -78,6 +78,12 @@ class ToyWire:
         await self.send(
             UtteranceStart(turn), *(AudioFrame(turn, n, packet) for n, packet in enumerate(packets)), UtteranceEnd(turn)
         )
+
+    def abort(self) -> None:
+        """Reset the connection, as a network does."""
+        connection = self.socket._response.connection
+        assert connection is not None and connection.transport is not None
+        connection.transport.abort()
 
     def kinds(self) -> list[str]:
         return [type(message).__name__ for message in self.got]

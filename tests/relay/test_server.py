@@ -324,9 +324,7 @@ async def test_a_toy_that_is_cut_off_in_mid_turn_and_stays_away_leaves_nothing_b
         async with relay.toy() as toy:
             await toy.say(1)
             await toy.until(AudioFrame)
-            transport = toy.socket._response.connection
-            assert transport is not None and transport.transport is not None
-            transport.transport.abort()
+            toy.abort()
             assert (await relay.store.turns.get()).outcome is Outcome.INTERRUPTED
         await until(lambda: not relay.engines.at_work())
         assert await relay.metric("pommai_active_toys") == 0
