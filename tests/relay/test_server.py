@@ -350,16 +350,21 @@ async def test_a_toy_that_does_not_read_is_dropped(tmp_path: Path, monkeypatch: 
 
 
 async def test_a_dead_toy_is_noticed_by_the_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1.5 * connection.HEARTBEAT_S + 1 <= 25, "aiohttp waits half as long for the answer, and rounds up"
     monkeypatch.setattr(connection, "HEARTBEAT_S", 0.1)
     async with served(tmp_path) as relay:
-        _, writer = await _raw_toy(relay)
+        reader, writer = await _raw_toy(relay)
         writer.write(_masked(b'{"type":"hello","version":1,"firmware":"test"}'))
         async with asyncio.timeout(PATIENCE_S):
-            while not await relay.metric("pommai_active_toys"):
-                pass
+            await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(2) == bytes([0x81, 126]), "a text of two bytes of length"
+            welcome = decode((await reader.readexactly(int.from_bytes(await reader.readexactly(2)))).decode())
+            assert isinstance(welcome, Welcome)
             while await relay.metric("pommai_active_toys"):
                 pass
         writer.close()
+        async with relay.knocking(await relay.token()) as again:
+            assert (await again.greet(welcome.session)).session == welcome.session, "it was cut off and has not left"
 
 
 async def _raw_toy(

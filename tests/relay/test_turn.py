@@ -12,6 +12,7 @@ import pytest
 
 from pommai.protocol import Error, ErrorCode, Sentence, SpeakingEnd, SpeakingStart, Transcript
 from pommai.relay.phrases import PhraseKey
+from pommai.relay.policy import decide
 from pommai.relay.ports import Category, Finding, Layer, Outcome, Role, Source, TurnRecord, Utterance
 from pommai.relay.prompt import PREFIX, Exchange
 from pommai.relay.providers.scripted import (
@@ -24,6 +25,7 @@ from pommai.relay.providers.scripted import (
     ScriptedTTS,
 )
 from pommai.relay.turn import APOLOGY_BUDGET_S, MAX_HEARD_CHARS, Pipeline, run_turn
+from pommai.relay.voice import ALERT_MOOD
 from pommai.wire import encode
 from tests.relay.toybox import PHRASES, SPEECH_PACKETS, UTTERANCE, Engines, Toy, heard_pitches, new_record, pitches_of
 from tests.relay.toybox import silence as silent_packets
@@ -418,6 +420,43 @@ def test_an_alert_is_one_warning_that_names_toy_and_turn_and_holds_no_words(
     told = f"guardian alert toy=teddy turn=1 layer={layer} category=sexual severity=7 rule=test-grave action="
     assert alert.getMessage().startswith(told)
     assert "psst" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("heard", "reply", "mood"),
+    [
+        ("grave", "Hello.", ALERT_MOOD),
+        ("hello", "Oh, grave.", ALERT_MOOD),
+        ("hello", "Hello. Oh, grave.", None),
+        ("light", "Hello.", None),
+        ("sad", "Hello.", None),
+        ("hello", "Hello.", None),
+    ],
+)
+def test_the_lights_show_an_alert_and_never_distress(heard: str, reply: str, mood: str | None) -> None:
+    """The mood goes with the beginning of the reply: what is found later does not change it."""
+
+    async def main() -> None:
+        findings = {"grave": GRAVE, "light": LIGHT, "sad": SAD}
+        engines = Engines(ScriptedSTT([heard]), ScriptedModerator(findings), ScriptedLLM([reply], Pace(0.5, 0.5)))
+        toy = Toy()
+        record = await take_turn(engines, toy)
+        assert SpeakingStart(1, mood) in toy.messages
+        alerts = [verdict.category for _, verdict in record.verdicts if verdict.alert]
+        assert bool(alerts) is (mood is not None or heard == "sad" or "grave" in reply)
+
+    run(main())
+
+
+def test_distress_changes_no_light_whatever_else_is_found() -> None:
+    async def main() -> None:
+        engines = Engines(moderator=ScriptedModerator({"hello": GRAVE}))
+        toy, record = Toy(), new_record()
+        record.verdicts.append((Layer.INPUT, decide(SAD, Layer.INPUT)))
+        await run_turn(engines.pipeline(), UTTERANCE, record, (), toy.greeted().take)
+        assert SpeakingStart(1, None) in toy.messages
+
+    run(main())
 
 
 def test_what_is_not_grave_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
