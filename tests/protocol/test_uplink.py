@@ -6,7 +6,9 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -15,8 +17,10 @@ import trustme
 from aiohttp import web
 
 from pommai.config import Secret
+from pommai.device import dialing as dialing_module
 from pommai.device import session as session_module
 from pommai.device import uplink as uplink_module
+from pommai.device import websocket as websocket_module
 from pommai.device.address import refusal
 from pommai.device.meter import Meter
 from pommai.device.ports import FromRelay, ResumePoint
@@ -28,8 +32,13 @@ from pommai.protocol import (
     PATH,
     AudioFrame,
     Cancel,
+    Command,
+    CommandDone,
     Error,
     ErrorCode,
+    EventBatch,
+    EventRecord,
+    EventsStored,
     Goodbye,
     Hello,
     Sentence,
@@ -192,6 +201,25 @@ async def test_a_refused_upgrade_says_what_to_do(status: int, words: str) -> Non
     assert words in listener.losses[0]
 
 
+async def test_a_redirect_is_not_followed_and_the_token_goes_nowhere_else() -> None:
+    visits: list[str] = []
+
+    async def move(request: web.Request) -> web.Response:
+        visits.append(request.path)
+        raise web.HTTPFound("/elsewhere")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", move)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with connecting(f"ws://127.0.0.1:{runner.addresses[0][1]}{PATH}") as (_, listener):
+        await listener.until_told(ConnectError, 2)
+    await runner.cleanup()
+    assert "sends us to another address (HTTP 302); set relay.url to that one" in listener.losses[0]
+    assert set(visits) == {PATH}
+
+
 async def test_a_port_where_nothing_listens() -> None:
     with socket.socket() as reserved:  # bound, and not listening
         reserved.bind(("127.0.0.1", 0))
@@ -253,6 +281,27 @@ async def test_a_certificate_that_has_expired_asks_for_the_clock(authority: tupl
         assert "has expired; renew it on the relay, or is the clock of this toy wrong?" in listener.losses[0]
 
 
+async def test_a_toy_that_does_not_know_the_time_says_so(authority: tuple[trustme.CA, str]) -> None:
+    signer, ca_file = authority
+    async with tiny_relay(parrot, tls=serving(signer, datetime(2020, 1, 1, tzinfo=UTC))) as relay:
+        link = RelayLink(relay.url, Secret(TOKEN), ca_file=ca_file)
+        uplink, listener = WebSocketUplink(link, clock_trusted=lambda: False), Listener()
+        uplink.start(listener)
+        await listener.until_told(ConnectError)
+        await uplink.aclose()
+    assert "this toy does not know the time yet; let it reach a time server" in listener.losses[0]
+
+
+def test_a_certificate_of_the_future_asks_for_the_clock() -> None:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = 9, "certificate is not yet valid"
+    url = "wss://relay.example/v1/toy"
+    assert "is not valid yet (certificate is not yet valid); is the clock" in refusal(error, None, url)
+    assert "does not know the time yet" in refusal(error, None, url, clock_trusted=False)
+    error.verify_code = 18
+    assert "is not trusted" in refusal(error, None, url, clock_trusted=False)
+
+
 async def test_a_certificate_of_an_authority_that_we_do_not_know(authority: tuple[trustme.CA, str]) -> None:
     signer, _ = authority
     async with tiny_relay(parrot, tls=serving(signer)) as relay, connecting(relay.url) as (_, listener):
@@ -272,6 +321,7 @@ async def test_a_relay_without_tls_where_tls_was_expected() -> None:
         (TimeoutError(), "did not answer in time"),
         (socket.gaierror(-2, "Name or service not known"), "the host of"),
         (OSError(101, "Network is unreachable"), "Network is unreachable"),
+        (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer"),
         (OSError("Multiple exceptions"), "no address of it answers"),
         (EOFError(), "does not speak WebSocket"),
     ],
@@ -481,3 +531,201 @@ async def test_an_echo_of_a_cancelled_turn_is_not_handed_on() -> None:
         uplink.send(Cancel(1))
         await listener.until_told(Error)
         assert [type(event) for event in listener.events] == [Welcome, Transcript, SpeakingStart, Error]
+
+
+# --- networks that fail -----------------------------------------------------------------------------------------------
+
+
+async def test_a_connection_that_goes_dead_is_noticed_without_any_sound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(session_module, "PONG_S", 0.3)
+
+    async def freeze(peer: Peer) -> None:
+        await peer.welcome()
+        assert peer.request.transport is not None
+        peer.request.transport.pause_reading()  # takes nothing and gives nothing, and does not close
+        await asyncio.Event().wait()
+
+    async with tiny_relay(freeze, parrot) as relay, connecting(relay.url) as (_, listener):
+        await listener.until_told(Welcome, 2)
+        assert "the relay has not been heard for" in listener.losses[0]
+        assert 0.5 <= listener.times_s[1] - listener.times_s[0] < 0.9
+
+
+async def test_a_quiet_connection_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(session_module, "PONG_S", 2.0)
+    async with tiny_relay(parrot) as relay, connecting(relay.url) as (uplink, listener):
+        await listener.until_told(Welcome)
+        await asyncio.sleep(0.6)  # a dozen pings and pongs
+        say(uplink, 1, 1)
+        await listener.until_told(SpeakingEnd)
+        assert listener.losses == []
+
+
+async def test_a_press_finds_out_that_the_connection_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "WAKE_S", 0.3)
+
+    async def freeze(peer: Peer) -> None:
+        await peer.welcome()
+        assert peer.request.transport is not None
+        peer.request.transport.pause_reading()
+        await asyncio.Event().wait()
+
+    async with tiny_relay(freeze, parrot) as relay, connecting(relay.url) as (uplink, listener):
+        await listener.until_told(Welcome)
+        uplink.wake()
+        await listener.until_told(Welcome, 2)
+        assert listener.losses == ["the relay did not answer when the button was pressed"]
+        uplink.wake()
+        await asyncio.sleep(0.4)
+        assert len(listener.losses) == 1
+
+
+async def test_a_reply_that_broke_off_goes_on() -> None:
+    heard = asyncio.Event()
+
+    async def break_off(peer: Peer) -> None:
+        await peer.welcome(session="first")
+        turn, packets = await peer.utterance()
+        await peer.send(SpeakingStart(turn), AudioFrame(turn, 0, packets[0]))
+        assert peer.request.transport is not None
+        await heard.wait()
+        peer.request.transport.abort()
+
+    async def go_on(peer: Peer) -> None:
+        hello = await peer.receive()
+        assert isinstance(hello, Hello)
+        assert (hello.session, hello.turn, hello.next_sequence) == ("first", 1, 1)
+        await peer.send(Welcome(1, "second", 1.7e9, 30.0, resumed=1))
+        await peer.send(SpeakingStart(1), AudioFrame(1, 1, PACKET), SpeakingEnd(1))
+        await peer.receive()
+
+    async with tiny_relay(break_off, go_on) as relay, connecting(relay.url) as (uplink, listener):
+        await listener.until_told(Welcome)
+        listener.point = ResumePoint(1, 1)
+        say(uplink, 1, 2)
+        await listener.until_told(AudioFrame)
+        heard.set()
+        await listener.until_told(SpeakingEnd)
+        assert [event for event in listener.events if isinstance(event, AudioFrame)] == [
+            AudioFrame(1, 0, PACKET),
+            AudioFrame(1, 1, PACKET),
+        ]
+
+
+async def test_what_is_about_the_toy_goes_through_beside_the_turns() -> None:
+    batch = EventBatch((EventRecord("e1", "tap", 1.7e9, True, {"count": 3}),))
+
+    async def store(peer: Peer) -> None:
+        await peer.welcome()
+        await peer.send(Command("c1", "volume", 0.5))
+        while (message := await peer.receive()) is not None:
+            if isinstance(message, EventBatch):
+                await peer.send(EventsStored(tuple(event.id for event in message.events)))
+
+    async with tiny_relay(store) as relay, connecting(relay.url) as (uplink, listener):
+        uplink.send(batch)  # into the void
+        await listener.until_told(Command)
+        uplink.send(UtteranceStart(1))
+        uplink.send(batch)
+        uplink.send(CommandDone("c1"))
+        await listener.until_told(EventsStored)
+        assert batch in relay.peers[0].messages
+        assert relay.peers[0].messages.count(batch) == 1
+
+
+async def test_a_name_that_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*args: object, **options: object) -> list[object]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    async with connecting("wss://toys.example/v1/toy") as (_, listener):
+        await listener.until_told(ConnectError, 2)
+        assert "the host of wss://toys.example/v1/toy is not known" in listener.losses[0]
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".example"])
+async def test_a_name_that_cannot_be_one(host: str) -> None:
+    async with connecting(f"wss://{host}/v1/toy") as (_, listener):
+        await listener.until_told(ConnectError)
+        assert "is not known" in listener.losses[0]
+
+
+def test_a_resolver_that_hangs_holds_up_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket_module, "OPEN_TIMEOUT_S", 0.2)
+    released, asked = threading.Event(), list[object]()
+
+    def hang(*args: object, **options: object) -> list[object]:
+        asked.append(args)
+        released.wait(30)
+        return []
+
+    async def live() -> list[str]:
+        monkeypatch.setattr(socket, "getaddrinfo", hang)
+        async with connecting("wss://toys.example/v1/toy") as (_, listener):
+            await listener.until_told(ConnectError, 3)
+        return listener.losses
+
+    began_s = time.monotonic()
+    losses = asyncio.run(live())
+    ended_s = time.monotonic()
+    released.set()
+    assert "did not answer in time" in losses[0]
+    assert len(asked) == 1  # one thread, however often it is tried
+    assert ended_s - began_s < 2.0
+
+
+@pytest.fixture
+def mute() -> Iterator[socket.socket]:
+    """A server that takes connections and never says a word."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.setblocking(False)
+        yield server
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_a_relay_that_says_nothing_does_not_hold_up_an_attempt(
+    scheme: str, mute: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket_module, "OPEN_TIMEOUT_S", 0.3)
+    async with connecting(f"{scheme}://127.0.0.1:{mute.getsockname()[1]}{PATH}") as (_, listener):
+        await listener.until_told(ConnectError)
+        assert "did not answer in time" in listener.losses[0]
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_a_relay_that_says_nothing_does_not_hold_up_the_end(scheme: str, mute: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    async with connecting(f"{scheme}://127.0.0.1:{mute.getsockname()[1]}{PATH}"):
+        connection, _ = await loop.sock_accept(mute)
+        assert await loop.sock_recv(connection, 1)  # in the middle of TLS, or of the upgrade
+        began_s = loop.time()
+    assert loop.time() - began_s < 1.9  # the daemon has two seconds in all
+    connection.close()
+
+
+async def test_an_address_that_takes_nothing_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialing_module, "ADDRESS_S", 0.2)
+    look_up = socket.getaddrinfo
+    with socket.socket() as full:  # a listener whose queue is full takes no further connection, and refuses none
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        first = socket.create_connection(("127.0.0.1", port))
+        async with tiny_relay(parrot) as relay:
+            relay_port = int(relay.url.rsplit(":", 1)[1].split("/")[0])
+
+            def two(host: str, port_: int, **options: object) -> list[object]:
+                dead, gone, good = (
+                    look_up("127.0.0.1", each, type=socket.SOCK_STREAM) for each in (port, 1, relay_port)
+                )
+                return [*dead, *gone, *good]
+
+            monkeypatch.setattr(socket, "getaddrinfo", two)
+            async with connecting(f"ws://localhost:{relay_port}{PATH}") as (_, listener):
+                await listener.until_told(Welcome)
+                assert listener.losses == []
+        first.close()

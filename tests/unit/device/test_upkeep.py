@@ -177,8 +177,8 @@ class Wire:
                 self._changed.clear()
                 await self._changed.wait()
 
-    async def until_sent(self, count: int) -> None:
-        await self.until(lambda: len(self.sent) >= count)
+    async def until_sent(self, count: int, limit_s: float = 3600.0) -> None:
+        await self.until(lambda: len(self.sent) >= count, limit_s)
 
     def batches(self) -> list[list[str]]:
         return [[event.id for event in message.events] for message in self.sent if isinstance(message, EventBatch)]
@@ -924,7 +924,7 @@ async def test_with_the_real_cache_all_three_work_side_by_side(
         wire.up(phrases="r1")
         while await cache.revision() != "r1" or await cache.unsent(1, 1000):
             with suppress(TimeoutError):
-                await wire.until(lambda count=len(wire.sent): len(wire.sent) > count, 0.1)
+                await wire.until_sent(len(wire.sent) + 1, 0.1)
     assert obeyed == ["c1"]
     assert wire.batches()[0][0] == "e70"
     assert {each for batch in wire.batches() for each in batch} == {f"e{n}" for n in range(150)}
