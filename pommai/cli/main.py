@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 import pommai
-from pommai.cli import demo, relay, sim
+from pommai.cli import demo, device, relay, sim
 from pommai.cli.commands import Command, Group
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("demo", cls=Command)(demo.demo)
 app.command("sim", cls=Command)(sim.sim)
 app.add_typer(relay.app, name="relay")
+app.add_typer(device.app, name="device")
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -52,6 +52,16 @@ def table(columns: list[str], rows: list[list[str]], *, whole: Collection[str] =
         drawn.add_column(column, no_wrap=column in whole, overflow="fold")
     for row in rows:
         drawn.add_row(*map(escape, row))
+    results().print(drawn)
+
+
+def facts(lines: Sequence[tuple[str, str]]) -> None:
+    """Named facts on stdout, one a line; a long one goes on beneath its own beginning."""
+    drawn = Table.grid(padding=(0, 2))
+    drawn.add_column(style="dim", no_wrap=True)
+    drawn.add_column(overflow="fold")
+    for name, text in lines:
+        drawn.add_row(name, escape(text))
     results().print(drawn)
 
 

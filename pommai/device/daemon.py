@@ -88,9 +88,11 @@ def _run(files: Sequence[Path], environ: Mapping[str, str], *, only_check: bool 
 
 def _told(error: PommaiError) -> int:
     """One line for the log, or one for each problem of the settings; the exit code."""
-    for problem in error.problems if isinstance(error, ConfigError) else (str(error),):
-        _log.error("daemon: %s", problem)
-    _log.error("daemon: what to do: %s", error.remedy)
+    if isinstance(error, ConfigError):
+        for problem in error.problems:
+            _log.error("settings: %s", problem)
+    else:
+        _log.error("daemon: %s (what to do: %s)", error, error.remedy)
     return error.exit_code
 
 

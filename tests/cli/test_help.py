@@ -20,8 +20,11 @@ COMMANDS = [
     ("relay", "token", "add"),
     ("relay", "token", "list"),
     ("relay", "token", "revoke"),
+    ("device",),
+    *(("device", name) for name in ("status", "volume", "pause", "resume", "play", "phrases", "test", "press")),
+    *(("device", name) for name in ("heard", "dump", "set-token")),
 ]
-GROUPS = [(), ("relay",), ("relay", "token")]
+GROUPS = [(), ("relay",), ("relay", "token"), ("device",)]
 HEAVY = {"aiohttp", "websockets", "numpy", "onnxruntime", "opuslib", "sqlite3", "sqlite_utils", "prometheus_client"}
 
 
@@ -51,7 +54,7 @@ def test_help_shows_what_happens_without_an_option() -> None:
     assert "/etc/pommai/relay.toml" in run_help("relay", "run", columns=120).stdout
 
 
-@pytest.mark.parametrize("command", [("demo",), ("sim",), ("relay", "run")], ids=" ".join)
+@pytest.mark.parametrize("command", [("demo",), ("sim",), ("relay", "run"), ("device", "status")], ids=" ".join)
 def test_help_imports_nothing_heavy(command: tuple[str, ...]) -> None:
     imported = {line.rpartition("|")[2].strip() for line in run_help(*command, importtime=True).stderr.splitlines()}
     assert "pommai.cli.main" in imported

@@ -1,0 +1,236 @@
+"""`pommai device` as a technician meets it: on the toy, beside its daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pommai.audio import write_wav
+from tests.cli.running import Terminal, command, environment, run
+from tests.unit.device.pommaid import Pommaid
+
+TOKEN = "pommai_abcdefghijklmnopqrstuvwxyz"
+
+CREDS = """#!/bin/sh
+[ "$1 $2 $3" = "encrypt --with-key=host --name=pommai_relay_token" ] || exit 2
+[ "$#" = 5 ] || exit 2
+printf 'sealed:'; tr a-z A-Z
+"""
+"""A `systemd-creds` that seals by shouting."""
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pommaid]:
+    with Pommaid(tmp_path_factory.mktemp("toy")) as running:
+        yield running
+
+
+def device(toy: Pommaid, *args: str) -> subprocess.CompletedProcess[str]:
+    return run("device", *args, "--socket", str(toy.socket))
+
+
+# --- a daemon that runs -----------------------------------------------------------------------------------------------
+
+
+def test_the_status_for_people_and_for_programs(toy: Pommaid) -> None:
+    shown = device(toy, "status")
+    assert shown.returncode == 0 and not shown.stderr
+    names = [line[:12].strip() for line in shown.stdout.splitlines() if line[:1].strip()]
+    assert names[:5] == ["state", "relay", "volume", "rest", "talk today"]
+    status = json.loads(device(toy, "status", "--json").stdout)
+    assert {"state", "relay", "volume", "ceiling", "cache", "sound", "battery", "clock_trusted"} <= set(status)
+
+
+def test_volume_pause_and_resume_say_what_became_of_them(toy: Pommaid) -> None:
+    assert "40%" in device(toy, "volume", "40").stderr
+    assert json.loads(device(toy, "volume", "30", "--json").stdout)["volume"] == 0.3
+    assert device(toy, "volume", "140").returncode == 2
+    assert "rests until" in device(toy, "pause").stderr
+    assert toy.ask("status")["rest"] == "paused"
+    assert "over" in device(toy, "resume").stderr
+    assert toy.ask("status")["rest"] is None
+
+
+def test_phrases_are_listed_and_played(toy: Pommaid) -> None:
+    listed = [json.loads(line) for line in device(toy, "phrases", "--json").stdout.splitlines()]
+    assert {"id": "joke-1", "audio": False} in listed and len(listed) >= 40
+    assert "joke-1" in device(toy, "phrases").stdout
+    assert "joke-1" in device(toy, "play", "joke-1").stderr
+    refused = device(toy, "play", "joke-999")
+    assert refused.returncode == 69 and "pommai device phrases" in refused.stderr
+
+
+def test_light_and_sound_are_tested(toy: Pommaid) -> None:
+    assert device(toy, "test", "led").returncode == 0
+    assert device(toy, "test", "sound").returncode == 0
+    assert device(toy, "test", "smell").returncode == 2
+
+
+def test_a_virtual_toy_is_pressed_and_heard(toy: Pommaid, tmp_path: Path) -> None:
+    write_wav(tmp_path / "said.wav", b"\0\0" * 2400)
+    pressed = json.loads(device(toy, "press", "--say", str(tmp_path / "said.wav"), "--json").stdout)
+    assert pressed["turn"] >= 1 and pressed["held_ms"] == 300
+    assert "50 ms" in device(toy, "press", "--hold-ms", "50").stderr
+    assert device(toy, "heard", str(tmp_path / "heard.wav")).returncode == 0
+    assert (tmp_path / "heard.wav").is_file()
+
+
+def test_a_dump_is_json_without_the_token(toy: Pommaid) -> None:
+    dumped = device(toy, "dump").stdout
+    assert json.loads(dumped)["settings"]["relay"]["token"] == "Secret(set)"
+    assert "a-token-for-tests" not in dumped
+
+
+# --- no daemon --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def answering(path: Path, answer: bytes) -> Iterator[None]:
+    """Something that listens at `path`, and gives this answer to whatever comes."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def serve() -> None:
+            client, _ = server.accept()
+            with client:
+                client.recv(4096)
+                client.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join()
+
+
+def test_no_daemon_is_told_with_the_way_to_one(tmp_path: Path) -> None:
+    ran = run("device", "status", "--socket", str(tmp_path / "control.sock"))
+    error, remedy = ran.stderr.splitlines()
+    assert ran.returncode == 69 and "no toy daemon listens at" in error and "systemctl start pommai" in remedy
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "told"),
+    [(b"", 69, "ended while"), (b"HTTP/1.1 400\n", 76, "is no toy daemon"), (b'{"a": 1}\n', 76, "is no toy daemon")],
+)
+def test_what_is_no_daemon_is_told(tmp_path: Path, answer: bytes, code: int, told: str) -> None:
+    path = tmp_path / "control.sock"
+    with answering(path, answer):
+        ran = run("device", "status", "--socket", str(path))
+    assert ran.returncode == code and told in ran.stderr and "Traceback" not in ran.stderr
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+import rich.console
+import pommai.cli.output
+from pommai.cli.device_session import ask
+from pommai.cli.ending import plainly
+os.setgid(65534)
+os.setuid(65534)
+with plainly():
+    ask(Path(sys.argv[1]), "status")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_who_may_not_ask_is_told_of_the_group() -> None:
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+        Path(folder).chmod(0o711)
+        path = Path(folder) / "control.sock"
+        server.bind(str(path))
+        server.listen()
+        path.chmod(0o660)
+        ran = subprocess.run([sys.executable, "-c", AS_NOBODY, str(path)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 69 and "you may not use" in ran.stderr and "usermod -aG pommai" in ran.stderr
+
+
+# --- the token --------------------------------------------------------------------------------------------------------
+
+
+def set_token(*args: str, said: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
+    env = environment() if path is None else environment(PATH=path)
+    return subprocess.run(
+        command("device", "set-token", *args), input=said, capture_output=True, text=True, check=False, env=env
+    )
+
+
+@pytest.fixture
+def creds(tmp_path: Path) -> str:
+    """A PATH on which `systemd-creds` is ours."""
+    program = tmp_path / "bin" / "systemd-creds"
+    program.parent.mkdir()
+    program.write_text(CREDS, encoding="utf-8")
+    program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
+def test_a_token_is_sealed_and_kept_for_the_service(tmp_path: Path, creds: str) -> None:
+    path = tmp_path / "credstore.encrypted" / "pommai_relay_token"
+    ran = set_token("--to", str(path), said=f"{TOKEN}\n", path=creds)
+    assert ran.returncode == 0 and "restart pommai" in ran.stderr and TOKEN not in ran.stdout + ran.stderr
+    assert path.read_text(encoding="utf-8") == f"sealed:{TOKEN.upper()}"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_plain_token_is_kept_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "credstore" / "pommai_relay_token"
+    ran = set_token("--plain", "--json", "--to", str(path), said=f"  {TOKEN}\nrest\n")
+    assert json.loads(ran.stdout) == {"path": str(path), "encrypted": False}
+    assert path.read_text(encoding="utf-8") == TOKEN
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_terminal_does_not_show_the_token(tmp_path: Path) -> None:
+    path = tmp_path / "token"
+    terminal = Terminal("device", "set-token", "--plain", "--to", str(path))
+    try:
+        terminal.until("Token: ")
+        terminal.key(f"{TOKEN}\n")
+        shown = terminal.rest()
+        assert terminal.process.wait(10) == 0
+    finally:
+        terminal.close()
+    assert TOKEN not in shown and path.read_text(encoding="utf-8") == TOKEN
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [("", "no token came in"), ("\n", "no token came in"), ("two words\n", "no token has"), ("x" * 600, "too long")],
+)
+def test_what_is_no_token_is_refused_and_kept_nowhere(tmp_path: Path, said: str, told: str) -> None:
+    ran = set_token("--plain", "--to", str(tmp_path / "token"), said=said)
+    assert ran.returncode == 78 and told in ran.stderr and "pommai relay token add" in ran.stderr
+    assert not (said.strip() and said.strip() in ran.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_can_be_sealed_the_token_stays_where_it_was(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "systemd-creds"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'Failed to determine local credential host secret' >&2; exit 1\n")
+    program.chmod(0o755)
+    path = tmp_path / "token"
+    path.write_text("of before", encoding="utf-8")
+    ran = set_token("--to", str(path), said=TOKEN, path=f"{program.parent}:{os.environ['PATH']}")
+    assert ran.returncode == 70 and "host secret" in ran.stderr and "--plain" in ran.stderr
+    assert path.read_text(encoding="utf-8") == "of before"
+
+
+def test_a_folder_that_cannot_be_made_is_named() -> None:
+    ran = set_token("--plain", "--to", "/dev/null/token", said=TOKEN)
+    assert ran.returncode == 70 and "/dev/null/token cannot be written" in ran.stderr and "Traceback" not in ran.stderr
