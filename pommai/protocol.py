@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Final, NewType
+from typing import Annotated, Final, NewType
 
 SUBPROTOCOL: Final = "pommai.v1"
 VERSION: Final = 1
@@ -37,8 +37,11 @@ MAX_CHUNKS: Final = 8
 Signed = NewType("Signed", int)
 """A whole number that may be negative; every other number on the wire is 0 or more."""
 
+Token = Annotated[str, "token"]
+"""An id or a code: 1 to 64 of the characters of `wire.TOKEN`. There is no room for words in it."""
+
 Value = str | int | float | bool
-"""What an event's data may hold. A text is a token of at most 64 of `wire.TOKEN`'s characters: no room for words."""
+"""What an event's data may hold; a text is a `Token`."""
 
 
 class ErrorCode(StrEnum):
@@ -94,8 +97,8 @@ class EventRecord:
     knew. `urgent`: goes before all others.
     """
 
-    id: str
-    kind: str
+    id: Token
+    kind: Token
     at_s: float
     urgent: bool = False
     data: Mapping[str, Value] = field(default_factory=dict)
@@ -105,9 +108,9 @@ class EventRecord:
 class PhraseEntry:
     """A phrase that the relay has spoken for this toy. `sha256`: hex, of its `size` bytes (see `pommai.packets`)."""
 
-    id: str
-    kind: str
-    sha256: str
+    id: Token
+    kind: Token
+    sha256: Token
     size: int
 
 
@@ -162,7 +165,7 @@ class EventBatch:
 class CommandDone:
     """The command `id` was obeyed, or could not be: then `code` says why. It is not to be sent again."""
 
-    id: str
+    id: Token
     code: ErrorCode | None = None
 
 
@@ -178,8 +181,8 @@ class PhraseWanted:
     """Send up to `MAX_CHUNKS` pieces of a phrase, from byte `offset` on. `request`: a number for the answer."""
 
     request: int
-    id: str
-    sha256: str
+    id: Token
+    sha256: Token
     offset: int
 
 
@@ -258,7 +261,7 @@ class Goodbye:
 class EventsStored:
     """The events with these ids are stored for good; the toy need not keep them."""
 
-    ids: tuple[str, ...]
+    ids: tuple[Token, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,10 +272,10 @@ class Command:
     restart. A toy that does not know an action answers `unknown_type`.
     """
 
-    id: str
-    action: str
+    id: Token
+    action: Token
     value: float | None = None
-    phrase: str | None = None
+    phrase: Token | None = None
 
 
 @dataclass(frozen=True, slots=True)

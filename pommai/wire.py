@@ -31,13 +31,14 @@ from pommai.protocol import (
     Message,
     PhraseChunk,
     Signed,
+    Token,
 )
 
 _HEADER: Final = struct.Struct("!BIH")
 """kind, turn or request, sequence: 7 bytes, big-endian."""
 
 TOKEN: Final = re.compile(r"[A-Za-z0-9_.:+/-]{1,64}")
-"""Keys and texts of an event's data: enough for an id or a code, too little for a sentence."""
+"""`protocol.Token`: ids, codes, hashes, and the keys and texts of an event's data."""
 
 MAX_DATA: Final = 32
 """The most entries of an event's data."""
@@ -124,7 +125,7 @@ def _decode_control(frame: str) -> Control:
 def _decode_fields(record_class: Any, payload: dict[str, Any], where: str) -> object:
     """The dataclass `record_class` from a JSON object."""
     if record_class not in _hints:
-        _hints[record_class] = typing.get_type_hints(record_class)
+        _hints[record_class] = typing.get_type_hints(record_class, include_extras=True)
     values = {}
     for field in fields(record_class):
         if field.name in payload:
@@ -138,7 +139,7 @@ def _decode_fields(record_class: Any, payload: dict[str, Any], where: str) -> ob
 
 def _decode_value(hint: Any, value: Any, where: str) -> Any:
     """`value` checked against a field's type; what is inside it likewise."""
-    if isinstance(hint, types.UnionType):  # only `X | None` occurs
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):  # only `X | None` occurs
         if value is None:
             return None
         hint = next(member for member in typing.get_args(hint) if member is not type(None))
@@ -154,6 +155,8 @@ def _decode_value(hint: Any, value: Any, where: str) -> Any:
 
 def _decode_scalar(hint: Any, value: Any, where: str) -> Any:
     """A text, a code or a number; numbers are finite and within the header's ranges."""
+    if hint == Token and isinstance(value, str):
+        return _token(value, where)
     if hint is str and isinstance(value, str) and len(value) <= MAX_TEXT_CHARS:
         return value
     if hint is bool and isinstance(value, bool):

@@ -39,6 +39,7 @@ from pommai.protocol import (
     Signed,
     SpeakingEnd,
     SpeakingStart,
+    Token,
     Transcript,
     UtteranceEnd,
     UtteranceStart,
@@ -138,13 +139,15 @@ VALUES = {
     str | None: st.none() | TEXTS,
     float | None: st.none() | NUMBERS,
     Mapping[str, protocol.Value]: DATA,
-    tuple[str, ...]: st.lists(TEXTS, max_size=4).map(tuple),
+    Token: TOKENS,
+    Token | None: st.none() | TOKENS,
+    tuple[Token, ...]: st.lists(TOKENS, max_size=4).map(tuple),
 }
 
 
 def records(record_class: typing.Any) -> st.SearchStrategy[typing.Any]:
     """Any value of a dataclass of the protocol."""
-    hints = typing.get_type_hints(record_class)
+    hints = typing.get_type_hints(record_class, include_extras=True)
     return st.builds(record_class, **{f.name: VALUES[hints[f.name]] for f in dataclasses.fields(record_class)})
 
 
@@ -212,6 +215,8 @@ def test_garbage_gets_a_code_and_nothing_else(frame: str | bytes) -> None:
         ('{"type":"events_stored","ids":[1]}', ErrorCode.BAD_MESSAGE),
         ('{"type":"events_stored","ids":[' + ",".join(['"e"'] * 201) + "]}", ErrorCode.BAD_MESSAGE),
         ('{"type":"event_batch","events":[{"id":"e","kind":"k"}]}', ErrorCode.BAD_MESSAGE),
+        ('{"type":"event_batch","events":[{"id":"my cat","kind":"k","at_s":1}]}', ErrorCode.BAD_MESSAGE),
+        ('{"type":"command_done","id":""}', ErrorCode.BAD_MESSAGE),
         ('{"type":"event_batch","events":["e"]}', ErrorCode.BAD_MESSAGE),
         ('{"type":"event_batch","events":[{"id":"e","kind":"k","at_s":1,"data":[]}]}', ErrorCode.BAD_MESSAGE),
         ('{"type":"event_batch","events":[{"id":"e","kind":"k","at_s":1,"data":{"a":null}}]}', ErrorCode.BAD_MESSAGE),
