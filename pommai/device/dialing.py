@@ -29,7 +29,7 @@ class Resolver:
         """Where `host` can be reached, best first. Raises OSError (socket.gaierror) for a name that is not known."""
         if self._running is None or self._running[0] != (host, port) or self._running[1].done():
             found: asyncio.Future[list[Address]] = asyncio.get_running_loop().create_future()
-            found.add_done_callback(_retrieve)
+            found.add_done_callback(lambda each: each.exception())  # read, even if whoever asked has given up
             self._running = ((host, port), found)
             threading.Thread(target=_look_up, args=(host, port, found), name="pommai resolver", daemon=True).start()
         return await asyncio.shield(self._running[1])
@@ -69,8 +69,6 @@ def _look_up(host: str, port: int, found: asyncio.Future[list[Address]]) -> None
         error = socket.gaierror(socket.EAI_NONAME, "not a host name")
 
     def tell() -> None:
-        if found.done():
-            return
         if error is None:
             found.set_result(addresses)
         else:
@@ -78,9 +76,3 @@ def _look_up(host: str, port: int, found: asyncio.Future[list[Address]]) -> None
 
     with suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
         found.get_loop().call_soon_threadsafe(tell)
-
-
-def _retrieve(found: asyncio.Future[list[Address]]) -> None:
-    """Whoever asked may have given up: then the failure is nobody's, and no reason for a log entry."""
-    if not found.cancelled():
-        found.exception()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final, NoReturn
 
 from pommai.device.meter import Meter
@@ -144,14 +144,14 @@ class Session:
         others: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._write(), name="uplink writer"),
             asyncio.create_task(self._end.wait(), name="uplink guard"),
-            asyncio.create_task(self._keep_heartbeat(), name="uplink heartbeat"),
-            asyncio.create_task(self._answer_wakes(), name="uplink wake"),
+            asyncio.create_task(_unless_gone(self._keep_heartbeat()), name="uplink heartbeat"),
+            asyncio.create_task(_unless_gone(self._answer_wakes()), name="uplink wake"),
         ]
         try:
             done, _ = await asyncio.wait([reader, *others], return_when=asyncio.FIRST_COMPLETED)
             if self._end.is_set():
                 raise self._why
-            for task in done:
+            for task in done - {reader}:
                 task.result()  # raises what ended it
             await reader
             raise ConnectError("the connection broke off while we were sending")
@@ -211,6 +211,16 @@ class Session:
         if isinstance(message, Goodbye):
             raise SentAwayError(message)
         return self._link.received(message)
+
+
+async def _unless_gone(watching: Awaitable[None]) -> None:
+    """Watch for a dead peer. A connection that is simply gone is the reader's to tell: perhaps a goodbye was read."""
+    try:
+        await watching
+    except DeadPeerError:
+        raise
+    except ConnectError:
+        return
 
 
 async def _finish(tasks: Sequence[asyncio.Task[Any]]) -> None:

@@ -582,6 +582,23 @@ async def test_a_press_finds_out_that_the_connection_is_dead(monkeypatch: pytest
         assert len(listener.losses) == 1
 
 
+async def test_a_relay_that_froze_does_not_hold_up_the_end() -> None:
+    async def freeze(peer: Peer) -> None:
+        await peer.welcome()
+        assert peer.request.transport is not None
+        peer.request.transport.pause_reading()
+        await asyncio.Event().wait()
+
+    loop = asyncio.get_running_loop()
+    async with tiny_relay(freeze) as relay:
+        async with connecting(relay.url) as (uplink, listener):
+            await listener.until_told(Welcome)
+            uplink.wake()
+            began_s = loop.time()
+        assert loop.time() - began_s < 1.9  # the daemon has two seconds in all
+        assert listener.losses == []
+
+
 async def test_a_reply_that_broke_off_goes_on() -> None:
     heard = asyncio.Event()
 

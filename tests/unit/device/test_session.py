@@ -60,6 +60,7 @@ class Wire:
         self.asked: list[float] = []
         self.silent = False
         self.rtt_s = 0.1
+        self.gone_s: float | None = None
         self.room = asyncio.Event()
         self.room.set()
         self.aborted = False
@@ -81,6 +82,9 @@ class Wire:
     async def answers(self, limit_s: float) -> bool:
         asked_s = self._now()
         self.asked.append(limit_s)
+        if self.gone_s is not None:
+            await asyncio.sleep(self.gone_s - asked_s)
+            raise ConnectError("the connection broke off (code 1001)")
         await asyncio.sleep(limit_s if self.silent else min(limit_s, self.rtt_s))
         if not self.silent and self.rtt_s <= limit_s:
             self.heard_s = self._now()
@@ -339,6 +343,20 @@ async def test_a_press_does_not_cut_short_a_goodbye(network: Network, waits: lis
         assert len(network.attempts_s) == 1
         await asyncio.sleep(0.2)
         assert len(network.attempts_s) == 2
+        assert listener.losses == ["the relay said goodbye (shutting_down)"]
+
+
+@in_virtual_time
+async def test_a_goodbye_is_heard_even_if_the_connection_goes_while_a_ping_is_out(
+    network: Network, waits: list[float]
+) -> None:
+    async with connecting() as (uplink, listener):
+        wire = network.wires[0]
+        wire.gone_s = asyncio.get_running_loop().time() + 1.0
+        uplink.wake()
+        await asyncio.sleep(1.0)  # the ping has just failed
+        wire.say(Goodbye(ErrorCode.SHUTTING_DOWN, 30.0))
+        await asyncio.sleep(0.1)
         assert listener.losses == ["the relay said goodbye (shutting_down)"]
 
 
