@@ -295,6 +295,23 @@ def test_a_loop_that_hangs_at_the_end_is_ended_in_time(tmp_path: Path) -> None:
     assert code == 0 and seconds < 2 and "something hangs" in toy.log
 
 
+def test_told_to_end_while_it_begins_it_ends(tmp_path: Path) -> None:
+    slow = """
+import asyncio, sys
+from pommai.device import daemon
+assemble = daemon.assemble
+async def slowly(*args):
+    print("assembling", file=sys.stderr, flush=True)
+    await asyncio.sleep(0.5)
+    return await assemble(*args)
+daemon.assemble = slowly
+"""
+    with started(tmp_path, before=slow) as toy:
+        toy.until("assembling")
+        code, seconds = toy.end()
+    assert code == 0 and seconds < 2 and "Traceback" not in toy.log
+
+
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     with Pommaid(tmp_path, before=STUCK) as toy:
         toy.process.send_signal(signal.SIGTERM)
