@@ -24,6 +24,9 @@ PER_MINUTE: Final = 12
 LOGBOOK: Final = "pommai.device.keeping"
 """The logger of those who keep."""
 
+AGAIN_S: Final = 600.0
+"""How often one and the same warning is kept in the toy's own ring."""
+
 _MINUTE_S: Final = 60.0
 _FIELD: Final = re.compile(r"\b([a-z][a-z_]{0,30})=([^\s,;]{1,64})")
 
@@ -66,17 +69,25 @@ class Fields(logging.Filter):
 
 
 class Kept(logging.Handler):
-    """Hands each warning on to be kept: where it came from and how bad it is, without its text."""
+    """Hands warnings on to be kept: where each came from and how bad it is, without its text.
+
+    The same statement counts once in `AGAIN_S`: a night without a network would fill the ring with one and the same.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, write: Callable[[str, Mapping[str, Value]], None]) -> None:
         super().__init__(logging.WARNING)
         self._loop = loop
         self._write = write
+        self._kept_s: dict[tuple[str, int], float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """See logging; any thread may log."""
         if record.name == LOGBOOK:
             return  # what it cannot keep would be one more thing to keep
+        statement = (record.pathname, record.lineno)
+        if record.created - self._kept_s.get(statement, 0.0) < AGAIN_S:
+            return
+        self._kept_s[statement] = record.created
         data = {"from": f"{record.name.removeprefix('pommai.')}:{record.lineno}"[-64:], "level": record.levelname}
         with suppress(RuntimeError):  # the loop is closed: the toy has ended
             self._loop.call_soon_threadsafe(self._write, "log", data)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import re
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 from pommai.device import supervisor
-from pommai.device.logs import PER_MINUTE, Fields, HoldBack, start_logging
+from pommai.device.logs import PER_MINUTE, Fields, HoldBack, kept_log, start_logging
 from pommai.device.supervisor import Supervisor
 from pommai.errors import MissingExtra
 
@@ -196,3 +198,24 @@ def test_info_that_repeats_is_held_back_and_counted() -> None:
     later = record("again turn=%d", 99)
     assert hold_back.filter(later)
     assert later.getMessage() == "again turn=99 (and 5 more like this)"
+
+
+async def test_warnings_are_kept_without_their_text_and_once_for_each_statement() -> None:
+    kept: list[tuple[str, dict[str, object]]] = []
+    told = asyncio.Event()
+
+    def write(kind: str, data: Mapping[str, object]) -> None:
+        kept.append((kind, dict(data)))
+        told.set()
+
+    log = logging.getLogger("pommai.device.uplink")
+    with kept_log(asyncio.get_running_loop(), write):
+        for _ in range(3):
+            log.warning("no connection: %s", "somewhere")
+        log.info("hello")
+        logging.getLogger("pommai.device.keeping").warning("an entry was lost")
+        await told.wait()
+    log.warning("after the end")
+    await asyncio.sleep(0)
+    assert [(kind, data["level"]) for kind, data in kept] == [("log", "WARNING")]
+    assert re.fullmatch(r"device\.uplink:\d+", str(kept[0][1]["from"]))
