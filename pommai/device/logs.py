@@ -85,7 +85,7 @@ class Kept(logging.Handler):
         if record.name == LOGBOOK:
             return  # what it cannot keep would be one more thing to keep
         statement = (record.pathname, record.lineno)
-        if record.created - self._kept_s.get(statement, 0.0) < AGAIN_S:
+        if abs(record.created - self._kept_s.get(statement, 0.0)) < AGAIN_S:  # a clock may be set back
             return
         self._kept_s[statement] = record.created
         data = {"from": f"{record.name.removeprefix('pommai.')}:{record.lineno}"[-64:], "level": record.levelname}
