@@ -1,39 +1,70 @@
 """What parents allow, as the toy knows it: told by the relay, kept across reboots, obeyed without a network.
 
 The relay and the toy keep to the same rules (`pommai.limits`). The toy counts its own talk, because it also talks where
-the relay does not hear it, and takes the relay's count where that is higher.
+the relay does not hear it, and takes the relay's count of the same day where that is higher.
+
+Time: the day begins anew only when a trusted clock says so, and never because a clock was set back by a day or less
+(around midnight, or on a journey). Lengths of time are counted on a clock that never jumps.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from datetime import UTC, datetime, time, timedelta
+from dataclasses import asdict, replace
+from datetime import time
 from typing import Any, Final
 
 from pommai.device.clock import WallClock
 from pommai.limits import Limits, Rest, Talk, allowed_volume, rest
 from pommai.protocol import LimitsRecord, Welcome
 
+_log = logging.getLogger(__name__)
+
 MINUTES_A_DAY: Final = 24 * 60
+DAY_S: Final = 86_400
+QUARTER_S: Final = 900
+"""How finely it is remembered when there was talk, while nobody knows the day."""
+
+MOST: Final = float(2**53)
+"""No number that is kept is larger: beyond, floats are no longer exact."""
+
+_RANGES: Final[Mapping[str, tuple[float, float]]] = {
+    "quiet_from_min": (0, MINUTES_A_DAY - 1),
+    "quiet_until_min": (0, MINUTES_A_DAY - 1),
+    "volume_ceiling": (0, 1),
+    "utc_offset_min": (-MINUTES_A_DAY, MINUTES_A_DAY),
+}
+"""Of the numbers in a LimitsRecord; the others are 0 to `MOST`."""
 
 
 class ToyAllowance:
     """See `ports.Allowance`. Nothing in here is ever written by itself: `snapshot` is what has to be kept."""
 
-    def __init__(self, clock: WallClock, volume: float, kept: Mapping[str, Any] | None = None) -> None:
-        """`volume`: of a toy that was never told another.
+    def __init__(self, clock: WallClock, volume: float, kept: object = None) -> None:
+        """`volume`: of a toy that was never told another. `kept`: an earlier `snapshot`, None for a new toy.
 
-        `kept`: an earlier `snapshot`; what makes no sense in it is ignored.
+        What is broken in it is named in the log and taken for its default: no limit. A toy that rested until it met its
+        relay again would be mute where it is needed most; without a network it only plays phrases, and before it talks
+        the relay tells the limits anew, and keeps to them itself. Only a ceiling of the volume that cannot be read
+        becomes `volume`, because ears do not wait.
         """
-        kept = kept if isinstance(kept, Mapping) else {}
+        reader = _Reader(kept)
         self._clock = clock
-        self._record = _record(kept.get("limits"))
-        self._own_volume = _number(kept.get("volume"), volume, 1.0)
-        self.paused_here = kept.get("paused_here") is True
+        self._record = reader.limits(volume)
+        self._own_volume = reader.number("volume", volume, 1)
+        self.paused_here = reader.flag("paused_here")
         """Somebody has paused the toy at the toy itself."""
-        self._used_s = _number(kept.get("used_s"), 0.0)
-        self._day = int(_number(kept.get("day"), 0.0)) or self._today()
-        self._talk = Talk(_number(kept.get("talk_began_s"), 0.0), _number(kept.get("talk_last_s"), 0.0))
+        self._used_s = reader.number("used_s", 0.0)
+        self._day = int(reader.number("day", self._day_at(clock.now_s()), MOST / DAY_S))
+        self._talk = self._talk_before(reader.number("talk_s", 0.0), reader.number("talk_ended_s", 0.0))
+        self._talked_here = False
+        self._is_sure = clock.trusted
+        self._ahead_s = clock.now_s() - clock.steady_s()
+        self._unsure_s: dict[int, float] = {}
+        """Seconds of talk in each quarter of an hour of the steady clock, until the day is sure."""
+        if reader.broken:
+            _log.warning("allowance: some of what was kept cannot be read, fields=%s", ",".join(reader.broken))
 
     # --- what is asked ------------------------------------------------------------------------------------------------
 
@@ -58,77 +89,142 @@ class ToyAllowance:
     @property
     def used_today_s(self) -> float:
         """Seconds of talk today."""
-        self._roll_over()
+        self._follow_clock()
         return self._used_s
 
     def rest(self) -> Rest | None:
         """See `ports.Allowance`."""
-        self._roll_over()
-        return rest(self.limits, self._local().time(), self._used_s, self._talk, self._clock.now_s())
+        self._follow_clock()
+        now = _time(int(self._local_s(self._clock.now_s()) // 60))
+        return rest(self.limits, now, self._used_s, self._talk, self._clock.steady_s())
 
     # --- what happens -------------------------------------------------------------------------------------------------
 
     def told(self, welcome: Welcome) -> None:
-        """See `ports.Allowance`."""
+        """See `ports.Allowance`. A relay that does not speak of limits changes none but the ceiling that it names."""
         self._clock.told(welcome.server_time_s)
-        self._record = welcome.limits or LimitsRecord(volume_ceiling=welcome.volume_ceiling)
-        self._roll_over()
-        self._used_s = max(self._used_s, self._record.used_today_s)
+        self._record = welcome.limits or replace(self._record, volume_ceiling=welcome.volume_ceiling)
+        self._follow_clock()
+        if welcome.limits is not None and self._day_at(welcome.server_time_s) == self._day:
+            self._used_s = max(self._used_s, welcome.limits.used_today_s)
 
     def talked(self, seconds: float) -> None:
         """See `ports.Allowance`."""
-        self._roll_over()
+        self._follow_clock()
+        steady_s = self._clock.steady_s()
         self._used_s += seconds
-        self._talk = self._talk.went_on(self._clock.now_s())
+        self._talk = self._talk.went_on(steady_s)
+        self._talked_here = True
+        if not self._is_sure:
+            quarter = int(steady_s // QUARTER_S)
+            self._unsure_s[quarter] = self._unsure_s.get(quarter, 0.0) + seconds
 
     def set_volume(self, wanted: float) -> float:
         """Remember the volume that somebody wants, 0.0 to 1.0; what it comes to under the ceiling."""
-        self._own_volume = max(0.0, min(1.0, wanted))
+        self._own_volume = max(0.0, min(wanted, 1.0))
         return self.volume
 
     def snapshot(self) -> dict[str, Any]:
         """Everything that has to survive a reboot, for JSON."""
-        record = self._record
+        self._follow_clock()
+        talk = self._talk
+        ahead_s = self._clock.now_s() - self._clock.steady_s()
         return {
-            "limits": {name: getattr(record, name) for name in LimitsRecord.__dataclass_fields__},
+            "limits": asdict(self._record),
             "volume": self._own_volume,
             "paused_here": self.paused_here,
             "used_s": round(self._used_s, 1),
             "day": self._day,
-            "talk_began_s": self._talk.began_s,
-            "talk_last_s": max(0.0, self._talk.last_s),
+            "talk_s": round(talk.last_s - talk.began_s, 1) if talk != Talk() else 0.0,
+            "talk_ended_s": max(0, round(talk.last_s + ahead_s)) if talk != Talk() else 0,
         }
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
-    def _local(self) -> datetime:
-        """The time where the toy lives."""
-        return datetime.fromtimestamp(self._clock.now_s(), UTC) + timedelta(minutes=self._record.utc_offset_min)
+    def _local_s(self, unix_s: float) -> float:
+        """Seconds since 1970 where the toy lives."""
+        return unix_s + 60 * self._record.utc_offset_min
 
-    def _today(self) -> int:
-        return self._local().toordinal()
+    def _day_at(self, unix_s: float) -> int:
+        return int(self._local_s(unix_s) // DAY_S)
 
-    def _roll_over(self) -> None:
-        """A new day begins with nothing used; but only a clock that can be trusted can say that it is one."""
-        if self._clock.trusted and self._today() != self._day:
-            self._day = self._today()
-            self._used_s = 0.0
+    def _follow_clock(self) -> None:
+        """Notice when the clock becomes sure, and when a day begins; a clock that cannot be trusted begins none."""
+        if not self._clock.trusted:
+            return
+        today = self._day_at(self._clock.now_s())
+        if today > self._day:
+            self._used_s = self._unsure_since_midnight()
+        if today != self._day - 1:
+            self._day = today
+        if not self._is_sure:
+            self._is_sure = True
+            self._unsure_s.clear()
+            self._move_talk_before()
+
+    def _unsure_since_midnight(self) -> float:
+        """Talk of this process, before the day was sure, that turns out to be of today; to the quarter of an hour."""
+        since_midnight_s = self._local_s(self._clock.now_s()) % DAY_S
+        first = (self._clock.steady_s() - since_midnight_s) // QUARTER_S
+        return sum(seconds for quarter, seconds in self._unsure_s.items() if quarter >= first)
+
+    def _talk_before(self, lasted_s: float, ended_s: float) -> Talk:
+        """The conversation before the reboot, on the steady clock of now."""
+        if not ended_s:
+            return Talk()
+        last_s = self._clock.steady_s() - max(0.0, self._clock.now_s() - ended_s)
+        return Talk(last_s - lasted_s, last_s)
+
+    def _move_talk_before(self) -> None:
+        """Now it is known how long the toy was switched off: the conversation before that is so much longer ago."""
+        off_s = self._clock.now_s() - self._clock.steady_s() - self._ahead_s
+        if off_s > 0 and not self._talked_here:
+            self._talk = Talk(self._talk.began_s - off_s, self._talk.last_s - off_s)
 
 
-def _record(kept: object) -> LimitsRecord:
-    """Limits as they were kept; the default in place of what makes no sense."""
-    default = LimitsRecord()
-    if not isinstance(kept, Mapping):
+class _Reader:
+    """Reads a snapshot in which anything may be broken: what is missing or makes no sense gives the default.
+
+    `broken`: the names of what was there and made no sense.
+    """
+
+    def __init__(self, kept: object) -> None:
+        self._kept = kept if isinstance(kept, Mapping) else {}
+        self.broken = [] if isinstance(kept, Mapping | None) else ["all"]
+
+    def number(self, name: str, default: float, most: float = MOST, least: float = 0) -> float:
+        """A number from `least` to `most`; NaN is none."""
+        value = self._kept.get(name, default)
+        if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most:
+            return float(value)
+        self.broken.append(name)
         return default
-    names = LimitsRecord.__dataclass_fields__
-    values = {name: kept[name] for name in names if type(kept.get(name)) is type(getattr(default, name))}
-    return LimitsRecord(**values)
 
+    def flag(self, name: str, default: bool = False) -> bool:
+        """Yes or no."""
+        value = self._kept.get(name, default)
+        if isinstance(value, bool):
+            return value
+        self.broken.append(name)
+        return default
 
-def _number(kept: object, default: float, most: float = float("inf")) -> float:
-    return float(kept) if isinstance(kept, int | float) and 0 <= kept <= most else default
+    def limits(self, careful_volume: float) -> LimitsRecord:
+        """What the relay told. `careful_volume`: the ceiling, where one was kept and cannot be read."""
+        reader = _Reader(self._kept.get("limits"))
+        default = LimitsRecord()
+        values: dict[str, Any] = {}
+        for name, usual in asdict(default).items():
+            if isinstance(usual, bool):
+                values[name] = reader.flag(name, usual)
+            else:
+                least, most = _RANGES.get(name, (0, MOST))
+                values[name] = type(usual)(reader.number(name, usual, most, least))
+        if {"all", "volume_ceiling"} & {*self.broken, *reader.broken}:
+            values["volume_ceiling"] = careful_volume
+        self.broken += [f"limits.{name}" for name in reader.broken]
+        return LimitsRecord(**values)
 
 
 def _time(minute: int) -> time:
-    """A minute of the day; one that is none is taken from the next day."""
+    """A minute of the day; one that is none is taken from another day."""
     return time(*divmod(minute % MINUTES_A_DAY, 60))

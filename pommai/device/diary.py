@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
+from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
+from pommai.errors import StoreError
 from pommai.protocol import EventRecord, Value
+
+_log = logging.getLogger(__name__)
+
+MAX_UNWRITTEN: Final = 100
+"""Events in memory that no spool took; beyond it the oldest are lost, but urgent ones only to urgent ones."""
 
 
 class Spool(Protocol):
     """Where events wait for the relay."""
 
     async def append(self, event: EventRecord, durable: bool = False) -> None:
-        """Keep it; `durable` or urgent: on disk before this returns."""
+        """Keep it, one id once; `durable` or urgent: on disk before this returns. Raises StoreError."""
 
 
 class Diary:
@@ -24,12 +32,39 @@ class Diary:
         self._spool = spool
         self._now_s = now_s
         self._written = written
+        self._unwritten: deque[EventRecord] = deque()
 
     async def write(self, kind: str, *, urgent: bool = False, durable: bool = False, **data: Value) -> None:
         """Write down that this has just happened. `data`: tokens and numbers (`wire.TOKEN`).
 
-        `urgent` goes before all else. `durable`: on disk before this returns, as `urgent` is.
+        `urgent` goes before all else. `durable`: on disk before this returns, as `urgent` is. Raises StoreError if the
+        spool takes nothing; what is urgent or durable then waits in memory, and is tried again with the next event.
         """
         event = EventRecord(uuid.uuid4().hex, kind, round(self._now_s(), 3), urgent, data)
-        await self._spool.append(event, durable)
+        try:
+            await self._spool.append(event, durable)
+        except StoreError:
+            if urgent or durable:
+                self._hold(event)
+            raise
         self._written()
+        try:
+            await self.retry()
+        except StoreError as error:
+            _log.warning("diary: earlier events still wait, count=%d: %s", len(self._unwritten), error)
+
+    async def retry(self) -> None:
+        """Write down what the spool would not take. Raises StoreError if it still does not."""
+        while self._unwritten:
+            event = self._unwritten[0]
+            await self._spool.append(event, True)
+            if event in self._unwritten:  # another retry may have been quicker
+                self._unwritten.remove(event)
+            self._written()
+
+    def _hold(self, event: EventRecord) -> None:
+        self._unwritten.append(event)
+        if len(self._unwritten) > MAX_UNWRITTEN:
+            oldest = next((each for each in self._unwritten if not each.urgent), self._unwritten[0])
+            self._unwritten.remove(oldest)
+            _log.error("diary: an event is lost, kind=%s", oldest.kind)
