@@ -31,7 +31,10 @@ PATIENCE_S = 15.0
 """How long the server may take to answer, and a sound to be heard."""
 
 FAST_MS = 20
-"""The latency that the tools ask for."""
+"""The latency that is asked for to listen."""
+
+SAFE_MS = 200
+"""The latency that is asked for to speak: with less a busy machine leaves holes in what is said."""
 
 ALSA_CONF = Path("/usr/share/alsa/alsa.conf")
 
@@ -43,11 +46,12 @@ ctl.!hw { type none }
 """
 """The default sound card, and one called `toybox`, lead to PulseAudio; this machine's own cards are hidden."""
 
+# Without `norewinds` a null sink renders up to 2 s ahead: a stream begins 1.5 s late, and after an underrun again.
 SCRIPT = """\
 load-module module-native-protocol-unix auth-anonymous=1 socket={socket}
-load-module module-null-sink sink_name=mic_in rate={rate} channels={channels} format=s16le
+load-module module-null-sink sink_name=mic_in rate={rate} channels={channels} format=s16le norewinds=1
 load-module module-remap-source source_name=mic master=mic_in.monitor
-load-module module-null-sink sink_name=speaker rate={rate} channels={channels} format=s16le
+load-module module-null-sink sink_name=speaker rate={rate} channels={channels} format=s16le norewinds=1
 set-default-sink speaker
 set-default-source mic
 """
@@ -56,7 +60,7 @@ OPTIONS = "-n --daemonize=no --exit-idle-time=-1 --disallow-exit --use-pid-file=
 
 ANSWERS = ("pactl", "info")
 
-FORM = ("--raw", "--rate=24000", "--channels=1", "--format=s16le", f"--latency-msec={FAST_MS}")
+FORM = ("--raw", "--rate=24000", "--channels=1", "--format=s16le")
 
 
 def noise(seconds: float) -> bytes:
@@ -157,14 +161,17 @@ class Pulse:
     async def say(self, sound: bytes | Path) -> None:
         """Say PCM, or what is in a WAV file, into the microphone; return when it has been said."""
         pcm = sound if isinstance(sound, bytes) else read_recording(sound).pcm
-        async with asyncio.timeout(PATIENCE_S + SPEECH.ms(len(pcm)) / 1000), self._tool("pacat", "mic_in") as player:
+        async with (
+            asyncio.timeout(PATIENCE_S + SPEECH.ms(len(pcm)) / 1000),
+            self._tool("pacat", "mic_in", SAFE_MS) as player,
+        ):
             await player.communicate(pcm)
 
     @asynccontextmanager
     async def record(self) -> AsyncIterator[Ear]:
         """Listen at the speaker; by the time that the block begins, the ear hears."""
         ear = Ear()
-        async with self._tool("parec", "speaker.monitor") as listener:
+        async with self._tool("parec", "speaker.monitor", FAST_MS) as listener:
             hearing = asyncio.create_task(_hear(listener, ear), name="ear")
             try:
                 await ear.until(lambda pcm: len(pcm) > 0)
@@ -175,11 +182,17 @@ class Pulse:
                     await hearing
 
     @asynccontextmanager
-    async def _tool(self, program: str, device: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def _tool(self, program: str, device: str, latency_ms: int) -> AsyncIterator[asyncio.subprocess.Process]:
         """Run `pacat` or `parec` on raw sound over its standard input or output; it is gone after the block."""
         pipe = asyncio.subprocess.PIPE
         tool = await asyncio.create_subprocess_exec(
-            program, f"--device={device}", *FORM, stdin=pipe, stdout=pipe, env=self._own_env
+            program,
+            f"--device={device}",
+            f"--latency-msec={latency_ms}",
+            *FORM,
+            stdin=pipe,
+            stdout=pipe,
+            env=self._own_env,
         )
         try:
             yield tool

@@ -1,8 +1,8 @@
 """The real microphone and speaker: `SoundCard` for a command, `PatientSoundCard` for a daemon that lives for months.
 
-Both streams stay open from the beginning, because the first callback of a sound card comes 1.4 to 1.6 s after it was
-opened. Everything of PortAudio that may block runs in threads; one that hangs is left behind after a second, so that a
-broken card never holds up the loop or the end of the process.
+Both streams stay open from the beginning, because a sound card may take its time to begin (1.5 s have been measured).
+Everything of PortAudio that may block runs in threads; one that hangs is left behind after a second, so that a broken
+card never holds up the loop or the end of the process.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SoundCard:
         self.speaker = SoundCardSpeaker()
         self._name = name
         self._connection: _Connection | None = None
-        self._hung: Future[None] | None = None
+        self._closing: Future[None] | None = None
 
     async def __aenter__(self) -> Self:
         await self._connect()
@@ -76,12 +76,26 @@ class SoundCard:
             self._connection = connection
         finally:
             if self._connection is None:
-                self._hung = await connection.close()
+                await self._let_go(connection)
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._hung = await connection.close()
+            await self._let_go(connection)
+        elif self._closing is not None:
+            await self._until_closed(self._closing)  # a wait for it was cancelled
+
+    async def _let_go(self, connection: _Connection) -> None:
+        self._closing = connection.close()
+        await self._until_closed(self._closing)
+
+    async def _until_closed(self, closing: Future[None]) -> None:
+        """Wait for a card to close; one that hangs is left behind in its thread."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await asyncio.wrap_future(closing)
+        except TimeoutError:
+            _log.warning("sound: the card hangs and is left behind")
 
 
 class PatientSoundCard(SoundCard):
@@ -123,8 +137,8 @@ class PatientSoundCard(SoundCard):
                 await self._until_worth_a_search()
                 await self._search()
             else:
-                await self._connection.lost()
-                _log.warning("sound: the card has gone; looking for it every %.1f s", self._search_s)
+                code = await self._connection.lost()
+                _log.warning("sound: the card has gone, code=%s; looking for it every %.1f s", code, self._search_s)
                 self._told = True
                 self.mic.lose()
                 self.speaker.lose()
@@ -136,7 +150,7 @@ class PatientSoundCard(SoundCard):
         while True:
             await asyncio.sleep(self._search_s)
             looks += 1
-            if self._hung is not None and not self._hung.done():
+            if self._closing is not None and not self._closing.done():
                 continue  # PortAudio is still busy with the last one, and allows no second
             if self._in_vain < EAGER_SEARCHES or looks % CALM == 0 or kernel_cards() != self._kernel_cards:
                 return
@@ -181,27 +195,23 @@ class _Connection:
         self._speaker.connect(self._loop, card.latency_s)
         _log.info("sound: the card is open, in_hz=%d out_hz=%d", *self._lines.rates_hz)
 
-    async def lost(self) -> None:
-        """Return when the card has gone: PortAudio says so, or one of the lines has stopped beating."""
+    async def lost(self) -> str:
+        """Return when the card has gone, with the way it was seen: `inactive` for PortAudio, `silent` without calls."""
         beats, missed = list(self._lines.beats), 0
-        while self._opening.result().is_active() and missed < MISSED_CHECKS:
+        while missed < MISSED_CHECKS:
+            if not self._opening.result().is_active():
+                return "inactive"
             await asyncio.sleep(CHECK_S)
             before, beats = beats, list(self._lines.beats)
             missed = missed + 1 if any(now == then for now, then in zip(beats, before, strict=True)) else 0
+        return "silent"
 
-    async def close(self) -> Future[None] | None:
-        """Let go of the card; one that hangs is left behind in its thread, which is returned."""
+    def close(self) -> Future[None]:
+        """Begin to let go of the card, in a thread; its lines are dead from now on."""
         self._lines.cut()
         self._mic.lose()
         self._speaker.lose()
-        closing = in_thread(self._close, "sound card: close")
-        try:
-            async with asyncio.timeout(CLOSE_S):
-                await asyncio.wrap_future(closing)
-        except TimeoutError:
-            _log.warning("sound: the card hangs and is left behind")
-            return closing
-        return None
+        return in_thread(self._close, "sound card: close")
 
     def _close(self) -> None:
         if self._opening.exception() is None:  # waits for an opening that is still under way

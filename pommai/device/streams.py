@@ -85,6 +85,7 @@ class SoundCardSpeaker:
         self._lock = threading.Lock()
         self._waiting = bytearray()
         self._playing = False
+        self._pieces = 0
         self._wake_at = -1
         self._taken = asyncio.Event()
 
@@ -130,6 +131,7 @@ class SoundCardSpeaker:
             pcm = bytes(self._waiting[:n_bytes])
             del self._waiting[:n_bytes]
             self._playing = bool(pcm)
+            self._pieces += self._playing
             wake = len(self._waiting) <= self._wake_at
             if wake:
                 self._wake_at = -1
@@ -147,11 +149,13 @@ class SoundCardSpeaker:
                 if len(self._waiting) <= n_bytes:
                     return
                 self._wake_at = max(self._wake_at, n_bytes)  # of two who wait, both are woken by the earlier mark
+                pieces = self._pieces
             try:
                 async with asyncio.timeout(STALLED_S):
                     await self._taken.wait()
             except TimeoutError:
-                raise HardwareError(f"the speaker took no sound for {STALLED_S:.0f} s") from None
+                if self._pieces == pieces:
+                    raise HardwareError(f"the speaker took no sound for {STALLED_S:.0f} s") from None
 
     def _still_there(self, losses: int) -> None:
         if self._losses != losses:

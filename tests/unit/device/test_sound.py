@@ -114,6 +114,17 @@ async def test_a_speaker_that_takes_nothing_any_more_has_failed() -> None:
 
 
 @in_virtual_time
+async def test_a_speaker_that_still_takes_a_long_sound_has_not_failed() -> None:
+    lines, _, speaker = connected()
+    give, loop = lines.giver(24_000, 1), asyncio.get_running_loop()
+    for second in range(5):
+        loop.call_later(second, give, None, 24_000, None, 0)
+    began_s = loop.time()
+    await speaker.write(noise(5.0))
+    assert loop.time() - began_s == pytest.approx(4.0)
+
+
+@in_virtual_time
 async def test_those_who_write_or_drain_are_told_at_once_that_the_card_has_gone() -> None:
     _, _, speaker = connected()
     began_s = asyncio.get_running_loop().time()
