@@ -92,8 +92,6 @@ class Delivery:
 
     async def run(self) -> None:
         """Deliver until cancelled; returns early if the relay knows no events."""
-        self._sent.clear()
-        self._late.clear()
         failures = 0
         while True:
             try:

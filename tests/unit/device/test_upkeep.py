@@ -326,6 +326,24 @@ async def test_an_answer_that_comes_too_late_still_counts() -> None:
 
 
 @in_virtual_time
+async def test_an_answer_that_comes_too_late_is_none_to_the_batch_on_its_way() -> None:
+    async with rig(holding(event(1))) as toy:
+        toy.idle.clear()
+        toy.wire.up()
+        await toy.wire.until_sent(1)
+        await asyncio.sleep(10.5)
+        toy.cache.events["e9"] = event(9, urgent=True, size=29)  # so large that nothing else fits while somebody talks
+        await toy.wire.until_sent(2)
+        toy.upkeep.received(EventsStored(("e1",)))
+        await asyncio.sleep(5)
+        assert toy.wire.batches() == [["e1"], ["e9"]]
+        toy.wire.answers = storing
+        await asyncio.sleep(60)
+        assert toy.wire.batches() == [["e1"], ["e9"], ["e9"]]
+        assert sorted(toy.cache.acknowledged) == ["e1", "e9"]
+
+
+@in_virtual_time
 async def test_half_an_acknowledgement_leaves_the_other_half() -> None:
     async with rig(holding(event(1), event(2), event(3))) as toy:
         toy.wire.answers = lambda message: [EventsStored((message.events[0].id,))]
