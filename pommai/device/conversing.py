@@ -140,9 +140,12 @@ def welcomed(turn: int, paused: ErrorCode | None) -> Idle | Paused:
 
 
 def _failed(turn: int, code: ErrorCode) -> Step:
-    """A turn that came to nothing; that a parent wants the toy to rest is said, and no error."""
+    """A turn that came to nothing; that a parent wants the toy to rest is said, and no error.
+
+    It is said under a number of its own: the end of the reply that it cuts off may be on its way to us.
+    """
     if code in RESTS:
-        return say(turn, excuse(code), Paused(turn, code, Idle(turn)))
+        return say(turn + 1, excuse(code), Paused(turn, code, Idle(turn)))
     return _error(turn, code, [])
 
 

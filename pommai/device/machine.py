@@ -192,9 +192,8 @@ def _beneath(state: Playing | Error | Paused, event: Event) -> Step:
 
 def _uncovered(state: Playing | Error | Paused) -> Step:
     """It is over: what is beneath it comes to light."""
-    if isinstance(state.then, Stopping):
-        return _stop(state.then, restart=state.then.restart)
-    return _numbered(state.then, state.turn), []
+    beneath = _numbered(state.then, state.turn)
+    return _stop(beneath, restart=beneath.restart) if isinstance(beneath, Stopping) else (beneath, [])
 
 
 # --- the button is down -----------------------------------------------------------------------------------------------

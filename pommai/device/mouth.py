@@ -17,7 +17,7 @@ FULL_VOLUME: Final = 1.0
 """What a toy without a memory plays at where no parent has set a ceiling."""
 
 ECHO_S: Final = 0.06
-"""From an earcon's last sample to the end of its sound in the room: the sound card's own delay."""
+"""From the last sample that is played to the end of its sound in the room: the sound card's own delay."""
 
 FAREWELL_S: Final = 0.6
 """How long the last earcon may take; a speaker that takes nothing holds nobody up."""
@@ -64,7 +64,7 @@ class Mouth:
         self._player.volume = self._volume()
         if occasion is Occasion.REPEAT and self._player.repeat(turn, self._inbox):
             return
-        if occasion in (Occasion.ACTIVITY, Occasion.PHRASE):
+        if occasion in (Occasion.ACTIVITY, Occasion.HELP, Occasion.PHRASE):
             self._player.forget_last()
         if self._voice is None:
             self._inbox.put(PlaybackFinished(turn))
@@ -80,9 +80,9 @@ class Mouth:
         self._player.make(pcm)
         return SPEECH.ms(len(pcm)) / 1000 + ECHO_S
 
-    def hush(self) -> None:
-        """Be silent at once."""
-        self._player.stop()
+    def hush(self) -> float:
+        """Be silent at once; the seconds until what was played has died away."""
+        return ECHO_S if self._player.stop() else 0.0
 
     async def farewell(self) -> None:
         """Let the last earcon be heard."""

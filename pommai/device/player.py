@@ -48,6 +48,7 @@ class Player:
         self._last: Reply | None = None
         self._task: asyncio.Task[None] | None = None
         self._earcon: asyncio.Task[None] | None = None
+        self._stopped: set[asyncio.Task[None]] = set()
 
     # --- replies ------------------------------------------------------------------------------------------------------
 
@@ -104,29 +105,36 @@ class Player:
         if self._earcon is not None:
             await asyncio.wait({self._earcon})
 
-    def stop(self) -> None:
-        """Be silent at once, and forget the rest."""
-        self._hush()
+    def stop(self) -> bool:
+        """Be silent at once, and forget the rest. False if nothing was to be heard."""
+        earcon, self._earcon = self._earcon, None
+        return any([self._hush(), self._quiet(earcon)])
 
     async def aclose(self) -> None:
         """Stop, and leave no task behind."""
+        last = (self._task, self._earcon)
         self.stop()
-        for task in (self._task, self._earcon):
+        for task in (*self._stopped, *last):
             if task is not None:
                 with suppress(asyncio.CancelledError):
                     await task
 
     # --- the speaker --------------------------------------------------------------------------------------------------
 
-    def _hush(self) -> None:
+    def _hush(self) -> bool:
+        """Stop what is played, unless it is an earcon; False if nothing was."""
         self._reply = None
-        self._quiet(self._task)
-        self._quiet(self._earcon)
+        task, self._task = self._task, None
+        return self._quiet(task)
 
-    def _quiet(self, task: asyncio.Task[None] | None) -> None:
-        if task is not None and not task.done():
-            task.cancel()
-            self._speaker.flush()
+    def _quiet(self, task: asyncio.Task[None] | None) -> bool:
+        if task is None or task.done():
+            return False
+        task.cancel()
+        self._stopped.add(task)  # it ends soon, and not now: nothing must wait for it
+        task.add_done_callback(self._stopped.discard)
+        self._speaker.flush()
+        return True
 
     def _begin(self, turn: int, pieces: AsyncGenerator[bytes, None], listener: PlayerListener) -> None:
         self._task = asyncio.create_task(self._play(turn, pieces, listener), name="player")

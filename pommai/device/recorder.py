@@ -49,7 +49,7 @@ class Recorder:
         """
         self.close()
         self._framer = Framer(OpusEncoder(), FRAME_MS) if record else None
-        self._heard_anything = self.silent = False
+        self.forget()
         self._expect_sound()
         try:
             self._mic.open(self._hear)
@@ -57,8 +57,12 @@ class Recorder:
             _log.warning("recorder: the microphone failed, turn=%d: %s", turn, error)
             self.deadline_s = asyncio.get_running_loop().time()
 
+    def forget(self) -> None:
+        """The button went down: whether the room was silent before says nothing any more."""
+        self._heard_anything = self.silent = False
+
     def deafen(self, seconds: float) -> None:
-        """Hear nothing for so long: the toy makes a sound of its own."""
+        """Hear nothing for so long, whether open now or soon: the toy makes a sound of its own."""
         self._deaf_until_s = asyncio.get_running_loop().time() + seconds
 
     def start(self, turn: int) -> None:

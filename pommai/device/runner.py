@@ -28,6 +28,7 @@ from pommai.device.events import (
     Play,
     PlayEarcon,
     PlayRequested,
+    Pressed,
     RestBegan,
     RestEnded,
     SoundFailed,
@@ -212,6 +213,9 @@ class Runner:
                 self.mouth.take(item)
             case SpeakingEnd(turn):
                 self.mouth.complete(turn)
+            case Pressed():
+                self._recorder.forget()  # a toy that rests opens no microphone, and can never say that it was silent
+                self._step(item)
             case Disconnected():
                 self._step(Disconnected(complete=self.mouth.missing(self.state.turn) is None))
             case HeldForRestart() if not self._recorder.silent:
@@ -283,19 +287,18 @@ class Runner:
                 assert_never(effect)
 
     def _sound(self, effect: StartSpeaker | StopSpeaker | Play | PlayEarcon) -> None:
+        """Effects that can be heard: by the child, and not by the toy itself."""
         match effect:
             case StartSpeaker(turn):
                 if self._inbox.mood is not None:
                     self.show(self._inbox.mood)
                 self.mouth.expect(turn)
             case StopSpeaker():
-                self.mouth.hush()
+                self._recorder.deafen(self.mouth.hush())
             case Play(turn, occasion, phrase):
                 self.mouth.say(turn, occasion, phrase)
             case PlayEarcon(earcon):
-                lasts_s = self.mouth.make(earcon)
-                if isinstance(self.state, Listening):
-                    self._recorder.deafen(lasts_s)  # it must not hear itself
+                self._recorder.deafen(self.mouth.make(earcon))
 
     # --- limits -------------------------------------------------------------------------------------------------------
 

@@ -11,9 +11,12 @@ from pommai.device.states import (
     Connecting,
     Error,
     Fault,
+    Holding,
+    Interrupted,
     Listening,
     Offline,
     Paused,
+    Playing,
     Speaking,
     State,
     Thinking,
@@ -65,6 +68,7 @@ class Progress:
     cut: bool = False
     reply_pcm: bytes = b""
     error: ErrorCode | Fault | None = None
+    state: State | None = None
 
     def note(self, note: Note) -> None:
         """Follow what the toy notes."""
@@ -84,16 +88,27 @@ class Progress:
         """Follow the state; until the press has been met, only what makes it futile counts."""
         if state.turn < self.turn and not isinstance(state, _APART):
             return
-        match state:
-            case Listening(started=started):
-                self.started = started
-            case Error(why=why) | Paused(why=why):
+        before, self.state = self.state, state
+        is_tail = isinstance(state, Playing) and isinstance(before, Speaking | Playing)  # it is here as a whole
+        match before, state:
+            case _, Error(why=why):
                 self.error = why
-            case Booting() | Connecting() | Offline():
+            case Playing(), _:
+                pass
+            case _, Paused(why=why) | Playing(then=Paused(why=why)):
+                self.error = why
+            case Interrupted(), Interrupted() | Thinking() | Speaking():
+                pass
+            case (Interrupted(), _) | (_, Booting() | Connecting() | Offline() | Holding()):
                 self.error = ErrorCode.UNAVAILABLE
-        self.interrupted = state.turn > self.turn
+            case _, Playing(then=Connecting()) if not is_tail:
+                self.error = ErrorCode.UNAVAILABLE
+        if isinstance(state, Listening):
+            self.started = state.started
+        self.interrupted = state.turn > self.turn and self.error is None
         self.listening = isinstance(state, Listening)
-        self.over = self.interrupted or not isinstance(state, Listening | Thinking | Speaking)
+        goes_on = is_tail or isinstance(state, Listening | Thinking | Speaking | Interrupted)
+        self.over = state.turn > self.turn or not goes_on
 
     def outcome(self, traffic: TurnTraffic) -> SpokenTurn:
         """The turn as it is now, with what it cost on the wire."""

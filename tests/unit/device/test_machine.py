@@ -1,13 +1,10 @@
-"""The toy's behaviour: the golden table, the stories that matter, and what holds for any sequence of events."""
+"""The toy's behaviour: the golden table, and the stories that matter. What always holds stands in test_any_events.py."""
 
 from __future__ import annotations
 
 import typing
-from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pommai.device.events import (
     CancelTurn,
@@ -15,43 +12,61 @@ from pommai.device.events import (
     Connect,
     Connected,
     Disconnected,
+    Earcon,
     Effect,
     EndUtterance,
     Event,
     Held,
+    HeldForRestart,
+    HeldLong,
+    Occasion,
     OpenMic,
+    Play,
     PlaybackFinished,
+    PlayEarcon,
+    PlayRequested,
     Pressed,
     Released,
+    RestBegan,
+    RestEnded,
     SoundFailed,
     SpeakingStarted,
     Started,
     StartSpeaker,
     StartUtterance,
+    Stop,
+    StopRequested,
     StopSpeaker,
     Tapped,
     TimeLimitReached,
     TurnFailed,
+    Wake,
 )
-from pommai.device.machine import (
+from pommai.device.machine import step
+from pommai.device.states import (
     LIMIT_S,
     RESTS,
     Booting,
     Connecting,
     Error,
     Fault,
+    Holding,
     Idle,
+    Interrupted,
     Listening,
     Offline,
     Paused,
+    Playing,
     Speaking,
     State,
+    Stopping,
     Thinking,
-    step,
 )
 from pommai.limits import Rest
 from pommai.protocol import ErrorCode
 from tests.unit.device import state_table
+
+START, END, ERROR = PlayEarcon(Earcon.START), PlayEarcon(Earcon.END), PlayEarcon(Earcon.ERROR)
 
 
 def tell(state: State, *events: Event) -> tuple[State, list[Effect]]:
@@ -83,7 +98,16 @@ def test_the_codes_to_rest_are_those_of_the_limits() -> None:
     assert {str(code) for code in RESTS} == set(Rest)
 
 
-# --- stories ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("state", state_table.STATES, ids=state_table.show)
+def test_a_state_ends_with_its_time_limit_if_it_has_one(state: State) -> None:
+    after, effects = step(state, TimeLimitReached())
+    if type(state) in LIMIT_S:
+        assert type(after) is not type(state)
+    else:
+        assert (after, effects) == (state, [])
+
+
+# --- a turn -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_whole_conversation() -> None:
@@ -98,29 +122,33 @@ def test_a_whole_conversation() -> None:
         PlaybackFinished(1),
     )
     assert state == Idle(1)
-    assert effects == [Connect(), OpenMic(1), StartUtterance(1), EndUtterance(1), StartSpeaker(1)]
+    assert effects == [
+        Connect(),
+        OpenMic(1),
+        START,
+        Wake(),
+        StartUtterance(1),
+        EndUtterance(1),
+        END,
+        StartSpeaker(1),
+    ]
 
 
 def test_nothing_is_sent_of_a_tap() -> None:
-    assert tell(Idle(4), Pressed(), Tapped(1)) == (Idle(5), [OpenMic(5), CloseMic()])
-
-
-def test_a_double_tap_uses_two_turns_and_sends_nothing() -> None:
-    state, effects = tell(Idle(4), Pressed(), Tapped(1), Pressed(), Tapped(2))
-    assert (state, effects) == (Idle(6), [OpenMic(5), CloseMic(), OpenMic(6), CloseMic()])
+    assert tell(Idle(4), Pressed(), Tapped(1)) == (Idle(5), [OpenMic(5), START, Wake(), CloseMic()])
 
 
 @pytest.mark.parametrize("state", [Thinking(3), Speaking(3)])
-def test_a_press_barges_in(state: State) -> None:
+def test_a_press_barges_in_and_the_toy_is_silent_before_it_listens(state: State) -> None:
     after, effects = step(state, Pressed())
     assert after == Listening(4, started=False)
-    assert effects == [StopSpeaker(), CancelTurn(3), OpenMic(4)]
+    assert effects == [StopSpeaker(), CancelTurn(3), OpenMic(4), Wake()]
 
 
 def test_a_tap_while_speaking_only_silences() -> None:
     state, effects = tell(Speaking(3), Pressed(), Tapped(1), SpeakingStarted(3), PlaybackFinished(3))
     assert state == Idle(4)
-    assert effects == [StopSpeaker(), CancelTurn(3), OpenMic(4), CloseMic()]
+    assert effects == [StopSpeaker(), CancelTurn(3), OpenMic(4), Wake(), CloseMic()]
 
 
 def test_a_cancelled_reply_that_comes_late_is_not_played() -> None:
@@ -133,149 +161,292 @@ def test_a_cancelled_reply_that_comes_late_is_not_played() -> None:
 
 def test_an_utterance_that_is_too_long_is_ended_and_not_lost() -> None:
     state, effects = tell(Listening(2, started=True), TimeLimitReached(), Released())
-    assert (state, effects) == (Thinking(2), [EndUtterance(2)])
+    assert (state, effects) == (Thinking(2), [EndUtterance(2), END])
 
 
-def test_a_reply_that_never_comes_is_given_up() -> None:
-    state, effects = tell(Thinking(2), TimeLimitReached(), TimeLimitReached())
-    assert (state, effects) == (Idle(2), [CancelTurn(2)])
+@pytest.mark.parametrize(("state", "hush"), [(Thinking(2), []), (Speaking(2), [StopSpeaker()])])
+def test_a_reply_that_never_comes_or_ends_is_given_up_and_that_is_shown_and_heard(
+    state: State, hush: list[Effect]
+) -> None:
+    after, effects = step(state, TimeLimitReached())
+    assert (after, effects) == (Error(2, ErrorCode.TIMEOUT, Idle(2)), [*hush, CancelTurn(2), ERROR])
+    assert step(after, TimeLimitReached()) == (Idle(2), [])
 
 
 def test_a_failed_turn_shows_for_a_moment() -> None:
     state, effects = step(Speaking(2), TurnFailed(2, ErrorCode.UNAVAILABLE))
-    assert (state, effects) == (Error(2, ErrorCode.UNAVAILABLE), [StopSpeaker()])
+    assert (state, effects) == (Error(2, ErrorCode.UNAVAILABLE, Idle(2)), [StopSpeaker(), ERROR])
     assert step(state, TimeLimitReached()) == (Idle(2), [])
-    assert step(state, Pressed()) == (Listening(3, started=False), [OpenMic(3)])
+    assert step(state, Pressed()) == (Listening(3, started=False), [OpenMic(3), START, Wake()])
+
+
+def test_broken_sound_ends_the_turn_on_both_sides() -> None:
+    broken = Error(2, Fault.SOUND, Idle(2))
+    assert step(Listening(2, started=True), SoundFailed()) == (broken, [CloseMic(), CancelTurn(2)])
+    assert step(Listening(2, started=False), SoundFailed()) == (broken, [CloseMic()])
+    assert step(Thinking(2), SoundFailed()) == (broken, [CancelTurn(2)])
+    assert step(Speaking(2), SoundFailed()) == (broken, [StopSpeaker(), CancelTurn(2)])
+
+
+# --- gestures ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_double_tap_repeats_the_last_reply_and_sends_nothing() -> None:
+    state, effects = tell(Idle(4), Pressed(), Tapped(1), Pressed(), Tapped(2))
+    assert state == Playing(6, Idle(6))
+    taps: list[Effect] = [OpenMic(5), START, Wake(), CloseMic(), OpenMic(6), START, Wake(), CloseMic()]
+    assert effects == [*taps, Play(6, Occasion.REPEAT)]
+    assert step(state, PlaybackFinished(6)) == (Idle(6), [])
+
+
+def test_a_third_tap_interrupts_what_the_second_began() -> None:
+    state, effects = tell(Playing(6, Idle(6)), Pressed(), Tapped(3))
+    assert state == Playing(7, Idle(7))
+    assert effects == [StopSpeaker(), OpenMic(7), Wake(), CloseMic(), Play(7, Occasion.STATUS)]
+
+
+def test_a_fourth_tap_only_silences() -> None:
+    state, effects = tell(Playing(7, Idle(7)), Pressed(), Tapped(4))
+    assert (state, effects) == (Idle(8), [StopSpeaker(), OpenMic(8), Wake(), CloseMic()])
+
+
+def test_a_double_tap_while_speaking_lets_the_child_hear_it_from_the_beginning() -> None:
+    state, effects = tell(Speaking(3), Pressed(), Tapped(1), Pressed(), Tapped(2))
+    assert state == Playing(5, Idle(5))
+    assert effects[-1] == Play(5, Occasion.REPEAT)
+    assert effects.count(CancelTurn(3)) == 1
+
+
+@pytest.mark.parametrize(("taps", "occasion"), [(2, Occasion.REPEAT), (3, Occasion.STATUS)])
+@pytest.mark.parametrize("beneath", [Connecting(6), Offline(6)], ids=state_table.show)
+def test_taps_mean_the_same_without_a_network(beneath: Connecting | Offline, taps: int, occasion: Occasion) -> None:
+    state, effects = tell(beneath, Pressed(), Tapped(taps))
+    assert state == Playing(7, beneath)
+    assert effects == [OpenMic(7), Wake(), CloseMic(), Play(7, occasion)]
+    assert type(step(state, PlaybackFinished(7))[0]) is type(beneath)
+
+
+@pytest.mark.parametrize(
+    ("beneath", "occasion"), [(Offline(6), Occasion.ACTIVITY), (Connecting(6), Occasion.UNREACHABLE)]
+)
+def test_a_hold_without_a_network_is_answered(beneath: Connecting | Offline, occasion: Occasion) -> None:
+    state, effects = tell(beneath, Pressed(), Held(), Released())
+    assert (state, effects) == (Playing(7, beneath), [OpenMic(7), Wake(), CloseMic(), Play(7, occasion)])
+
+
+def test_a_hold_that_outlasts_the_outage_says_that_it_was_not_heard() -> None:
+    state, effects = tell(Offline(6), Pressed(), Held(), Connected(), Released())
+    assert (state, effects[-1]) == (Playing(7, Idle(6)), Play(7, Occasion.LOST_THREAD))
+
+
+HELP_IN = [
+    Holding(7, Connecting(6)),
+    Holding(7, Offline(6)),
+    Holding(7, Idle(6)),
+    Offline(7),
+    Connecting(7),
+    Paused(7, ErrorCode.PAUSED, Idle(7)),
+    Paused(7, ErrorCode.QUIET_HOURS, Offline(7)),
+    Error(7, Fault.SOUND, Offline(7)),
+    Error(7, Fault.SOUND, Connecting(7)),
+    Error(7, ErrorCode.UNAVAILABLE, Idle(7)),
+    Error(7, ErrorCode.UNAVAILABLE, Paused(7, ErrorCode.PAUSED, Idle(7))),
+]
+
+
+@pytest.mark.parametrize("state", HELP_IN, ids=state_table.show)
+def test_a_call_for_help_is_answered(state: State) -> None:
+    after, effects = step(state, HeldLong())
+    assert isinstance(after, Playing)
+    assert effects[-1] == Play(after.turn, Occasion.HELP)
+    assert effects[:-1] == ([CloseMic()] if isinstance(state, Holding) else [])
+
+
+def test_help_is_heard_to_its_end_though_the_button_comes_up_and_the_network_goes() -> None:
+    state, effects = tell(
+        Playing(7, Offline(7)), Released(), Disconnected(), Connected(), RestBegan(Rest.QUIET_HOURS), RestEnded()
+    )
+    assert (state, effects) == (Playing(7, Idle(7)), [])
+
+
+@pytest.mark.parametrize(
+    ("state", "effects"),
+    [
+        (Listening(7, started=True), [CloseMic(), CancelTurn(7), Play(7, Occasion.RESTARTING)]),
+        (Listening(7, started=False), [CloseMic(), Play(7, Occasion.RESTARTING)]),
+        (Holding(7, Offline(6)), [CloseMic(), Play(7, Occasion.RESTARTING)]),
+        (Playing(7, Offline(7)), []),
+    ],
+    ids=["listening", "not yet", "offline", "during help"],
+)
+def test_a_restart_is_announced_and_nothing_is_cut_off_for_it(state: State, effects: list[Effect]) -> None:
+    after, done = step(state, HeldForRestart())
+    assert (after, done) == (Playing(7, Stopping(7, restart=True)), effects)
+    assert step(after, Pressed()) == (after, [])
+    assert step(after, PlaybackFinished(7)) == (Stopping(7, restart=True), [Stop()])
+    assert step(after, TimeLimitReached()) == (Stopping(7, restart=True), [StopSpeaker(), Stop()])
+
+
+def test_a_restart_that_cannot_be_announced_comes_all_the_same() -> None:
+    state, effects = tell(
+        Playing(7, Stopping(7, restart=True)), SoundFailed(), Pressed(), HeldLong(), TimeLimitReached()
+    )
+    assert (state, effects) == (Stopping(7, restart=True), [StopSpeaker(), Stop()])
+
+
+# --- rest -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", sorted(RESTS))
 @pytest.mark.parametrize("state", [Listening(2, started=True), Thinking(2), Speaking(2)])
-def test_a_turn_that_a_parent_does_not_allow_leads_to_rest(state: State, code: ErrorCode) -> None:
-    after, _ = step(state, TurnFailed(2, code))
-    assert after == Paused(2, code)
+def test_a_turn_that_a_parent_does_not_allow_is_excused_and_leads_to_rest(state: State, code: ErrorCode) -> None:
+    after, effects = step(state, TurnFailed(2, code))
+    occasion = Occasion.BEDTIME if code is ErrorCode.QUIET_HOURS else Occasion.RESTING
+    assert effects[-1] == Play(3, occasion)
+    assert ERROR not in effects
+    assert step(after, PlaybackFinished(2)) == (after, [])  # of the reply that was cut off
+    assert step(after, PlaybackFinished(3)) == (Paused(3, code, Idle(2)), [])
 
 
-def test_a_resting_toy_answers_no_press_until_it_may() -> None:
-    state, effects = tell(
-        Connecting(0), Connected(ErrorCode.QUIET_HOURS), Pressed(), Held(), Released(), Pressed(), Tapped(1)
-    )
-    assert (state, effects) == (Paused(0, ErrorCode.QUIET_HOURS), [])
-    assert step(state, Connected()) == (Idle(0), [])
+def test_a_resting_toy_says_why_and_opens_no_microphone() -> None:
+    state, effects = tell(Connecting(0), Connected(ErrorCode.QUIET_HOURS), Pressed(), Held(), Released())
+    assert state == Playing(1, Paused(0, ErrorCode.QUIET_HOURS, Idle(0)))
+    assert effects == [Play(1, Occasion.BEDTIME)]
+    state, effects = tell(state, Pressed(), Tapped(1))
+    assert effects == [StopSpeaker(), Play(2, Occasion.BEDTIME)]
+    state, effects = tell(state, Pressed(), Tapped(2), Pressed(), Tapped(3))
+    assert effects == [StopSpeaker(), Play(3, Occasion.STATUS)]
+    state, effects = tell(state, PlaybackFinished(3), Connected())
+    assert (state, effects) == (Idle(3), [])
+
+
+@pytest.mark.parametrize("beneath", [Idle(3), Connecting(3), Offline(3)], ids=state_table.show)
+def test_rest_begins_and_ends_without_the_relay(beneath: Idle | Connecting | Offline) -> None:
+    paused = Paused(3, ErrorCode.DAILY_LIMIT, beneath)
+    assert step(beneath, RestBegan(Rest.DAILY_LIMIT)) == (paused, [])
+    assert step(paused, RestBegan(Rest.PAUSED)) == (Paused(3, ErrorCode.PAUSED, beneath), [])
+    assert step(paused, RestEnded()) == (beneath, [])
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        Listening(2, started=False),
+        Listening(2, started=True),
+        Thinking(2),
+        Speaking(2),
+        Interrupted(2, began=True),
+    ],
+    ids=state_table.show,
+)
+def test_a_limit_that_is_reached_in_mid_turn_waits_for_its_end(state: State) -> None:
+    assert step(state, RestBegan(Rest.CONVERSATION_LIMIT)) == (state, [])
+
+
+def test_a_rest_that_begins_while_the_button_is_down_closes_the_microphone_and_is_told() -> None:
+    state, effects = tell(Holding(2, Offline(1)), RestBegan(Rest.PAUSED), Released())
+    assert state == Playing(3, Paused(2, ErrorCode.PAUSED, Offline(1)))
+    assert effects == [CloseMic(), Play(3, Occasion.RESTING)]
+
+
+def test_a_resting_toy_that_loses_the_relay_rests_on() -> None:
+    state, effects = tell(Paused(3, ErrorCode.PAUSED, Idle(3)), Disconnected(), TimeLimitReached())
+    assert (state, effects) == (Paused(3, ErrorCode.PAUSED, Connecting(3)), [])
+    assert step(state, RestEnded()) == (Connecting(3), [])
+
+
+# --- the network ------------------------------------------------------------------------------------------------------
 
 
 def test_without_a_network_the_toy_waits_and_comes_back() -> None:
-    state, effects = tell(Idle(5), Disconnected(), TimeLimitReached())
+    state, effects = tell(Idle(5), Disconnected(), Disconnected(), TimeLimitReached(), Disconnected())
     assert (state, effects) == (Offline(5), [])
-    state, effects = tell(
-        state, Pressed(), Held(), Released(), Pressed(), Tapped(1), Disconnected(), TimeLimitReached()
+    assert tell(state, Connected(), Pressed()) == (Listening(6, started=False), [OpenMic(6), START, Wake()])
+
+
+def test_a_connection_lost_while_the_child_speaks_closes_the_microphone_and_is_told() -> None:
+    state, effects = step(Listening(2, started=True), Disconnected())
+    assert (state, effects) == (Playing(2, Connecting(2)), [CloseMic(), Play(2, Occasion.UNREACHABLE)])
+
+
+def test_a_connection_lost_before_the_press_was_a_hold_makes_it_an_offline_one() -> None:
+    state, effects = tell(Listening(2, started=False), Disconnected(), Held(), Released())
+    assert (state, effects) == (Playing(2, Connecting(2)), [CloseMic(), Play(2, Occasion.UNREACHABLE)])
+
+
+def test_a_reply_that_is_wholly_here_is_played_to_its_end_without_a_connection() -> None:
+    state, effects = tell(Speaking(2), Disconnected(complete=True), Connected(), PlaybackFinished(2))
+    assert (state, effects) == (Idle(2), [])
+
+
+@pytest.mark.parametrize(("state", "began"), [(Thinking(2), False), (Speaking(2), True)])
+def test_an_interrupted_reply_goes_on_where_it_stopped(state: State, began: bool) -> None:
+    cut, effects = tell(state, Disconnected(), Disconnected())
+    assert (cut, effects) == (Interrupted(2, began=began), [])
+    assert step(cut, Connected(resumed=2)) == (state, [])
+
+
+def test_a_reply_that_is_not_resumed_ends_with_a_friendly_sentence() -> None:
+    state, effects = tell(Speaking(2), Disconnected(), Connected())
+    assert (state, effects) == (Playing(3, Idle(2)), [StopSpeaker(), Play(3, Occasion.LOST_THREAD)])
+    assert step(state, PlaybackFinished(2)) == (state, [])
+
+
+def test_a_reply_that_stays_away_ends_with_a_friendly_sentence_too() -> None:
+    state, effects = tell(Thinking(2), Disconnected(), TimeLimitReached())
+    assert (state, effects) == (Playing(3, Offline(2)), [StopSpeaker(), Play(3, Occasion.UNREACHABLE)])
+
+
+def test_a_child_who_does_not_wait_for_the_rest_of_a_reply_has_given_it_up() -> None:
+    state, effects = tell(Interrupted(2, began=True), Pressed(), Connected(resumed=2))
+    assert (state, effects) == (Holding(3, Idle(2)), [StopSpeaker(), OpenMic(3), Wake(), CancelTurn(2)])
+
+
+def test_a_relay_that_resumes_another_turn_is_told_to_forget_it() -> None:
+    state, effects = step(Interrupted(5, began=True), Connected(resumed=4))
+    assert state == Playing(6, Idle(5))
+    assert effects == [StopSpeaker(), Play(6, Occasion.LOST_THREAD), CancelTurn(4)]
+
+
+# --- what others want -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "beneath", [Idle(3), Connecting(3), Offline(3), Paused(3, ErrorCode.PAUSED, Idle(3))], ids=state_table.show
+)
+def test_a_phrase_that_is_asked_for_is_played_wherever_nobody_talks(beneath: State) -> None:
+    state, effects = step(beneath, PlayRequested(Occasion.PHRASE, "song-1"))
+    assert (state, effects) == (Playing(4, beneath), [Play(4, Occasion.PHRASE, "song-1")])
+    assert step(state, PlayRequested(Occasion.PHRASE, "song-2")) == (
+        Playing(5, beneath),
+        [StopSpeaker(), Play(5, Occasion.PHRASE, "song-2")],
     )
-    assert (state, effects) == (Offline(5), [])
-    assert tell(state, Connected(), Pressed()) == (Listening(6, started=False), [OpenMic(6)])
 
 
-def test_a_lost_connection_closes_the_microphone_and_tells_nobody() -> None:
-    assert step(Listening(2, started=True), Disconnected()) == (Connecting(2), [CloseMic()])
+@pytest.mark.parametrize("state", [Listening(3, started=True), Thinking(3), Speaking(3), Holding(3, Offline(2))])
+def test_a_phrase_that_is_asked_for_disturbs_nobody(state: State) -> None:
+    assert step(state, PlayRequested(Occasion.PHRASE, "song-1")) == (state, [])
 
 
-def test_broken_sound_ends_the_turn_on_both_sides() -> None:
-    assert step(Listening(2, started=True), SoundFailed()) == (Error(2, Fault.SOUND), [CloseMic(), CancelTurn(2)])
-    assert step(Speaking(2), SoundFailed()) == (Error(2, Fault.SOUND), [StopSpeaker(), CancelTurn(2)])
+FAREWELLS: list[tuple[State, list[Effect]]] = [
+    (Booting(), []),
+    (Connecting(3), []),
+    (Idle(3), []),
+    (Offline(3), []),
+    (Paused(3, ErrorCode.PAUSED, Idle(3)), []),
+    (Error(3, Fault.SOUND, Idle(3)), []),
+    (Listening(3, started=False), [CloseMic(), END]),
+    (Holding(3, Offline(2)), [CloseMic(), END]),
+    (Listening(3, started=True), [CloseMic(), CancelTurn(3), ERROR]),
+    (Thinking(3), [StopSpeaker(), CancelTurn(3), ERROR]),
+    (Speaking(3), [StopSpeaker(), CancelTurn(3), ERROR]),
+    (Interrupted(3, began=True), [StopSpeaker(), ERROR]),
+    (Playing(3, Idle(3)), [StopSpeaker(), ERROR]),
+]
 
 
-# --- what always holds ------------------------------------------------------------------------------------------------
-
-# In this part, the turn of a drawn event says how many turns it is late: 0 is the present one.
-
-lags = st.sampled_from([0, 0, 0, 1, 2])
-alone = (Started(), Disconnected(), Pressed(), Held(), Released(), SoundFailed(), TimeLimitReached())
-events: st.SearchStrategy[Event] = st.one_of(
-    *map(st.just, alone),
-    st.builds(Connected, st.none() | st.sampled_from(sorted(RESTS))),
-    st.builds(Tapped, st.integers(min_value=1, max_value=4)),
-    st.builds(SpeakingStarted, lags),
-    st.builds(PlaybackFinished, lags),
-    st.builds(TurnFailed, lags, st.sampled_from(ErrorCode)),
-)
-"""Anything."""
-
-CONVERSATION = (Connected(), Pressed(), Held(), Released(), SpeakingStarted(0), PlaybackFinished(0))
-"""A good course of things."""
-
-sequences = st.lists(st.tuples(st.integers(0, len(CONVERSATION)), events), min_size=1, max_size=25).map(
-    lambda scenes: [event for n, interruption in scenes for event in (*CONVERSATION[:n], interruption)]
-)
-"""Conversations that are broken into, at any point, by anything."""
-
-
-class Body:
-    """A toy's body as far as effects can tell; it refuses what a real one could not do."""
-
-    def __init__(self) -> None:
-        self.mic: int | None = None
-        self.sending: int | None = None
-        self.playing: int | None = None
-
-    def perform(self, effect: Effect) -> None:
-        match effect:
-            case OpenMic(turn):
-                assert self.mic is None, "two microphones"
-                assert self.playing is None, "the toy would hear itself"
-                self.mic = turn
-            case StartUtterance(turn):
-                assert self.mic == turn and self.sending is None
-                self.sending = turn
-            case EndUtterance(turn):
-                assert self.mic == turn == self.sending, "ended what was not being sent"
-                self.mic = self.sending = None
-            case CloseMic():
-                assert self.mic is not None, "closed what was not open"
-                self.mic = self.sending = None
-            case StartSpeaker(turn):
-                assert self.mic is None and self.playing is None
-                self.playing = turn
-            case StopSpeaker():
-                self.playing = None
-            case CancelTurn() | Connect():
-                pass
-
-
-def dated(event: Event, present: int) -> Event:
-    """The drawn `event`, its lag made the number of a turn."""
-    if isinstance(event, SpeakingStarted | PlaybackFinished | TurnFailed):
-        return replace(event, turn=present - event.turn)
-    return event
-
-
-@given(sequences)
-def test_what_holds_for_any_sequence_of_events(sequence: list[Event]) -> None:
-    body = Body()
-    state: State = step(Booting(), Started())[0]
-    for drawn in sequence:
-        before, event = state, dated(drawn, state.turn)
-        state, effects = step(before, event)
-        if event == PlaybackFinished(body.playing or 0):
-            body.playing = None
-        for effect in effects:
-            body.perform(effect)
-        assert state.turn >= before.turn, "turn numbers went back"
-        assert Connect() not in effects, "connected twice"
-        assert all(effect.turn == before.turn for effect in effects if isinstance(effect, CancelTurn))
-        assert body.mic == (state.turn if isinstance(state, Listening) else None)
-        assert body.sending == (state.turn if isinstance(state, Listening) and state.started else None)
-        assert body.playing == (state.turn if isinstance(state, Speaking) else None)
-
-
-@given(state=st.sampled_from(state_table.STATES), lag=st.integers(min_value=1, max_value=state_table.TURN))
-def test_an_older_turn_changes_nothing(state: State, lag: int) -> None:
-    turn = state.turn - lag
-    for event in (SpeakingStarted(turn), PlaybackFinished(turn), TurnFailed(turn, ErrorCode.PAUSED)):
-        assert step(state, event) == (state, [])
-
-
-@pytest.mark.parametrize("state", state_table.STATES, ids=state_table.show)
-def test_a_state_ends_with_its_time_limit_if_it_has_one(state: State) -> None:
-    after, effects = step(state, TimeLimitReached())
-    if type(state) in LIMIT_S:
-        assert type(after) is not type(state)
-    else:
-        assert (after, effects) == (state, [])
+@pytest.mark.parametrize(("state", "farewell"), FAREWELLS, ids=[type(state).__name__ for state, _ in FAREWELLS])
+def test_the_end_leaves_nothing_open_and_what_it_cuts_off_is_heard_to_be(state: State, farewell: list[Effect]) -> None:
+    after, effects = step(state, StopRequested())
+    assert (after, effects) == (Stopping(state.turn, restart=False), [*farewell, Stop()])
+    assert tell(after, Pressed(), StopRequested(), Connected(), SoundFailed()) == (after, [])
