@@ -70,9 +70,9 @@ class Attentive(Toy):
     at_the_end: Callable[[], Awaitable[None]] = _nothing
 
     async def take(self, message: Message) -> None:
-        await super().take(message)
         if isinstance(message, SpeakingEnd):
             await self.at_the_end()
+        await super().take(message)
 
 
 @dataclass
