@@ -18,8 +18,8 @@ from pommai.device.halfband import Decimator, Interpolator
 from pommai.device.portaudio import ABORT, CONTINUE, INPUT_OVERFLOW, OUTPUT_UNDERFLOW, Callback
 from pommai.errors import HardwareError
 
-AHEAD_MS: Final = 40
-"""How far a writer may run ahead of the callbacks; the card adds some 20 ms of its own."""
+AHEAD_MS: Final = 24
+"""How far a writer may run ahead of the callbacks; with 36 ms in the card that makes the 60 ms of `ports.Speaker`."""
 
 STALLED_S: Final = 2.0
 """A speaker that takes nothing for this long has gone."""
