@@ -157,9 +157,13 @@ class World:
     def perform(self, effect: Effect) -> None:
         """What the machine wants."""
         assert not self.stopped, "something after the end"
+        assert effect != Connect(), "connected twice"
+        self.stopped = effect == Stop()
+        self._hear(effect)
+        self._sound(effect)
+
+    def _hear(self, effect: Effect) -> None:
         match effect:
-            case Connect():
-                raise AssertionError("connected twice")
             case OpenMic(turn):
                 assert self.mic is None, "two microphones"
                 assert self.playing is None, "the toy would hear itself"
@@ -173,6 +177,9 @@ class World:
             case CloseMic():
                 assert self.mic is not None, "closed what was not open"
                 self.mic = self.sending = None
+
+    def _sound(self, effect: Effect) -> None:
+        match effect:
             case StartSpeaker(turn) | Play(turn):
                 assert self.mic is None, "the toy would hear itself"
                 assert self.playing is None, "two things at once"
@@ -184,8 +191,6 @@ class World:
             case CancelTurn(turn):
                 assert turn != self.playing, "a turn is cancelled and goes on"
                 self.cancelled.add(turn)
-            case Stop():
-                self.stopped = True
 
 
 def reached(state: State) -> bool | None:
@@ -248,7 +253,7 @@ def check_ways_out(state: State) -> None:
         if type(state) not in LIMIT_S:
             break
         before = state
-        state, effects = step(before, TimeLimitReached())
+        state = step(before, TimeLimitReached())[0]
         assert type(state) is not type(before), "stuck"
     if isinstance(state, Stopping):
         return

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pommai.device.events import Held, Pressed, Released, Tapped
+from pommai.device.events import Held, HeldForRestart, HeldLong, Pressed, Released, Tapped
 from pommai.device.gestures import Gesture, Gestures
 
 
@@ -79,10 +79,58 @@ def test_a_hold_ends_a_row_of_taps() -> None:
 def test_a_late_question_catches_up_in_order() -> None:
     gestures = Gestures()
     assert gestures.edge(True, 0) == [Pressed()]
-    assert gestures.edge(False, 5_000) == [Held(), Released()]
+    assert gestures.edge(False, 5_000) == [Held(), HeldLong(), Released()]
     assert gestures.edge(True, 6_000) == [Pressed()]
     assert gestures.edge(False, 6_010) == []
     assert gestures.edge(True, 9_000) == [Tapped(1), Pressed()]
+    assert gestures.passed(30_000) == [Held(), HeldLong(), HeldForRestart()]
+    assert gestures.passed(60_000) == []
+
+
+def test_a_hold_becomes_a_call_for_help_and_then_may_mean_a_restart_each_once() -> None:
+    assert told(Gestures(), (1_000, True), (15_000, False), until_ms=20_000) == [
+        (1_000, Pressed()),
+        (1_300, Held()),
+        (5_000, HeldLong()),
+        (11_000, HeldForRestart()),
+        (15_000, Released()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("let_go_ms", "last"),
+    [
+        (3_999, [Held(), Released()]),
+        (4_000, [Held(), HeldLong(), Released()]),
+        (9_999, [Held(), HeldLong(), Released()]),
+        (10_000, [Held(), HeldLong(), HeldForRestart(), Released()]),
+    ],
+)
+def test_each_length_of_a_hold_is_met_exactly(let_go_ms: float, last: list[Gesture]) -> None:
+    heard = [gesture for _, gesture in told(Gestures(), (0, True), (let_go_ms, False), until_ms=20_000)]
+    assert heard == [Pressed(), *last]
+
+
+def test_a_long_hold_does_not_count_as_a_tap_nor_shorten_the_next() -> None:
+    edges = [(0, True), (5_000, False), (5_100, True), (5_200, False), (5_300, True), (9_300, False)]
+    assert [gesture for _, gesture in told(Gestures(), *edges)][3:] == [
+        Released(),
+        Pressed(),
+        Tapped(1),
+        Pressed(),
+        Held(),
+        HeldLong(),
+        Released(),
+    ]
+
+
+def test_lengths_can_be_set_in_any_order() -> None:
+    gestures = Gestures(help_ms=20_000, restart_ms=5_000)
+    assert told(gestures, (0, True), until_ms=30_000)[1:] == [
+        (300, Held()),
+        (5_000, HeldForRestart()),
+        (20_000, HeldLong()),
+    ]
 
 
 def test_an_edge_told_twice_is_one() -> None:
@@ -119,21 +167,22 @@ def test_any_edges_make_whole_presses_and_end_with_the_true_level(pauses: list[t
         at_ms += pause_ms
         edges.append((at_ms, down))
     gestures = Gestures()
-    heard = told(gestures, *edges, until_ms=at_ms + 1_000)
+    heard = told(gestures, *edges, until_ms=at_ms + 11_000)
     assert gestures.due_ms is None
     times = [time_ms for time_ms, _ in heard]
     assert times == sorted(times)
     pressed_ms: float | None = None
-    held = False
+    held: list[Gesture] = []
+    holds: list[tuple[float, Gesture]] = [(300, Held()), (4_000, HeldLong()), (10_000, HeldForRestart())]
     for time_ms, gesture in heard:
         match gesture:
             case Pressed():
                 assert pressed_ms is None
-                pressed_ms, held = time_ms, False
-            case Held():
-                assert pressed_ms is not None and not held
-                assert time_ms == pressed_ms + 300
-                held = True
+                pressed_ms, held = time_ms, []
+            case Held() | HeldLong() | HeldForRestart():
+                assert pressed_ms is not None
+                assert (time_ms - pressed_ms, gesture) == holds[len(held)]
+                held.append(gesture)
             case Released():
                 assert pressed_ms is not None and held
                 pressed_ms = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import typing
 
 import pytest
@@ -9,8 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pommai.device import lights
-from pommai.device.lights import MIN_BRIGHTNESS, OPEN_MIC_BLUE, Color, Pattern, dimmed, pattern_for
-from pommai.device.machine import Listening, Paused, State
+from pommai.device.lights import MIN_BRIGHTNESS, OPEN_MIC_BLUE, Color, Mood, Pattern, dimmed, pattern_for
+from pommai.device.states import (
+    Booting,
+    Connecting,
+    Error,
+    Holding,
+    Idle,
+    Interrupted,
+    Listening,
+    Offline,
+    Paused,
+    Playing,
+    Speaking,
+    State,
+    Stopping,
+    Thinking,
+)
 from pommai.protocol import ErrorCode
 from tests.unit.device.state_table import STATES, show
 
@@ -64,6 +81,8 @@ GOLDEN: dict[Pattern, dict[float, Percent]] = {
     lights.updating: {0: (25, 25, 25), 0.6: (50, 50, 50), 1.1: (75, 75, 75), 1.9: (100, 100, 100), 2.1: (25, 25, 25)},
     lights.low_battery: {0: RED, 0.49: RED, 0.51: DARK, 1.99: DARK, 2.01: RED},
     lights.celebrate: {0: RED, 1 / 6: (100, 100, 0), 1 / 3: (0, 100, 0), 2 / 3: BLUE, 1: RED},
+    lights.test: {0: RED, 0.99: RED, 1.01: (0, 100, 0), 2.5: BLUE, 3.99: (100, 100, 100), 4.01: RED},
+    lights.dark: {0: DARK, 60: DARK},
 }
 
 
@@ -88,18 +107,67 @@ def test_every_state_has_a_pattern(state: State) -> None:
     assert pattern_for(state) in GOLDEN
 
 
+def test_every_pattern_of_the_module_is_in_the_list() -> None:
+    own = [
+        value for value in vars(lights).values() if inspect.isfunction(value) and value.__module__ == lights.__name__
+    ]
+    patterns = {f for f in own if list(inspect.signature(f).parameters) == ["seconds"]}
+    assert patterns == set(GOLDEN)
+
+
 def test_the_pattern_depends_on_the_kind_of_state_alone() -> None:
     assert pattern_for(Listening(1, started=False)) is pattern_for(Listening(9, started=True))
-    assert pattern_for(Paused(1, ErrorCode.PAUSED)) is pattern_for(Paused(1, ErrorCode.QUIET_HOURS))
+    tired, told = (Paused(1, code, Idle(1)) for code in (ErrorCode.QUIET_HOURS, ErrorCode.PAUSED))
+    assert pattern_for(tired) is pattern_for(told)
+
+
+OPEN = (Listening, Holding)
 
 
 @given(state=st.sampled_from(STATES), seconds=st.floats(0, 400), brightness=st.floats(0, 1))
 def test_an_open_microphone_is_visible_and_never_mistaken(state: State, seconds: float, brightness: float) -> None:
     color = pattern_for(state)(seconds)
     looks_open = color.blue >= OPEN_MIC_BLUE and color.red == color.green == 0
-    assert looks_open == isinstance(state, Listening)
+    assert looks_open == isinstance(state, OPEN)
     if looks_open:
         assert dimmed(color, brightness).blue >= OPEN_MIC_BLUE * MIN_BRIGHTNESS
+
+
+@pytest.mark.parametrize("mood", Mood)
+@pytest.mark.parametrize("state", STATES, ids=show)
+def test_no_mood_covers_an_open_microphone_an_error_or_a_lost_connection(state: State, mood: Mood) -> None:
+    if isinstance(state, Listening | Holding | Error | Interrupted | Booting | Stopping):
+        assert pattern_for(state, mood) is pattern_for(state)
+
+
+COVERED: dict[Mood, set[type[State]]] = {
+    Mood.ALERT: {Idle, Offline, Paused, Connecting, Thinking, Speaking, Playing},
+    Mood.CELEBRATE: {Idle, Offline, Paused, Connecting, Thinking, Speaking, Playing},
+    Mood.TEST: {Idle, Offline, Paused, Connecting, Thinking, Speaking, Playing},
+    Mood.LOW_BATTERY: {Idle, Offline, Paused},
+    Mood.UPDATING: {Idle},
+}
+
+
+@pytest.mark.parametrize("mood", Mood)
+def test_a_mood_is_shown_where_it_may_be(mood: Mood) -> None:
+    shown = {
+        Mood.ALERT: lights.guardian_alert,
+        Mood.CELEBRATE: lights.celebrate,
+        Mood.TEST: lights.test,
+        Mood.LOW_BATTERY: lights.low_battery,
+        Mood.UPDATING: lights.updating,
+    }[mood]
+    assert {type(state) for state in STATES if pattern_for(state, mood) is shown} == COVERED[mood]
+
+
+@pytest.mark.parametrize("mood", Mood)
+def test_no_mood_looks_like_an_open_microphone_for_longer_than_a_second(mood: Mood) -> None:
+    """The wheel passes blue, and a test of the lights shows each colour for a second; neither stays."""
+    pattern = pattern_for(Idle(1), mood)
+    blues = [(c := pattern(n / 100)).blue >= OPEN_MIC_BLUE and c.red < 0.1 and c.green < 0.1 for n in range(1_000)]
+    longest = max(len(list(run)) if is_blue else 0 for is_blue, run in itertools.groupby(blues))
+    assert longest <= {Mood.TEST: 100, Mood.CELEBRATE: 4}.get(mood, 0)
 
 
 @pytest.mark.parametrize(("brightness", "factor"), [(1.0, 1.0), (0.5, 0.5), (0.1, 0.1), (0.0, 0.1), (7.0, 1.0)])
@@ -111,6 +179,10 @@ def test_states_that_a_child_must_tell_apart_look_different() -> None:
     by_pattern: dict[Pattern, set[str]] = {}
     for state in STATES:
         by_pattern.setdefault(pattern_for(state), set()).add(type(state).__name__)
-    shared = [names for names in by_pattern.values() if len(names) > 1]
-    assert shared == [{"Booting", "Connecting"}]
-    assert len(by_pattern) == len(typing.get_args(State)) - 1
+    shared = {frozenset(names) for names in by_pattern.values() if len(names) > 1}
+    assert shared == {
+        frozenset({"Booting", "Connecting", "Interrupted"}),  # there is no connection
+        frozenset({"Listening", "Holding"}),  # the microphone is open
+        frozenset({"Speaking", "Playing"}),  # the toy talks
+    }
+    assert len(by_pattern) == len(typing.get_args(State)) - 4

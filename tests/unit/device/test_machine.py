@@ -1,4 +1,4 @@
-"""The toy's behaviour: the golden table, and the stories that matter. What always holds stands in test_any_events.py."""
+"""The toy's behaviour: the golden table, and the stories that matter. What always holds is in test_any_events.py."""
 
 from __future__ import annotations
 

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import struct
+from collections.abc import AsyncGenerator
 
 import pytest
 
-from pommai.audio import quieter
-from pommai.codec import OpusDecoder, OpusEncoder
+from pommai.audio import SPEECH, quieter
+from pommai.device.jitter import MAX_CONCEAL_MS
 from pommai.device.player import Player
+from pommai.device.reply import STARVING_S
 from pommai.device.sim import VirtualSpeaker
 from pommai.errors import HardwareError
 from pommai.protocol import AudioFrame
 
+from .monitor import FRAME_BYTES, MonitoredSpeaker, decoded, packets
 from .virtual_time import in_virtual_time
-
-FRAME_BYTES = 2880  # 60 ms
-
-
-def packets(n: int) -> list[bytes]:
-    """`n` packets of 60 ms of a tone that rises, so that no two sound alike."""
-    encoder = OpusEncoder()
-    samples = [int(9000 * math.sin(k * k / 90_000)) for k in range(1440 * n)]
-    pcm = struct.pack(f"<{len(samples)}h", *samples)
-    return [encoder.encode(pcm[i * FRAME_BYTES : (i + 1) * FRAME_BYTES]) for i in range(n)]
-
-
-def decoded(them: list[bytes]) -> bytes:
-    decoder = OpusDecoder()
-    return b"".join(decoder.decode(packet) for packet in them)
 
 
 class Notebook:
@@ -153,7 +139,7 @@ async def test_the_next_reply_follows_a_stop_without_a_trace_of_the_last() -> No
 
 @in_virtual_time
 async def test_a_line_that_stalls_makes_a_pause_and_loses_nothing() -> None:
-    speaker, notebook, sound = VirtualSpeaker(), Notebook(), packets(10)
+    speaker, notebook, sound = MonitoredSpeaker(), Notebook(), packets(10)
     player = Player(speaker)
     player.start(1, notebook)
     for sequence, packet in enumerate(sound):
@@ -162,9 +148,12 @@ async def test_a_line_that_stalls_makes_a_pause_and_loses_nothing() -> None:
         player.push(AudioFrame(1, sequence, packet))
     player.end(1)
     await asyncio.sleep(1)
-    assert speaker.take_heard() == decoded(sound)
-    assert speaker.underruns == 1
+    heard = speaker.take_heard()
+    assert heard[: 5 * FRAME_BYTES] == decoded(sound)[: 5 * FRAME_BYTES]
+    assert SPEECH.ms(len(heard)) == 600 + MAX_CONCEAL_MS
     assert notebook.lines == [("began", 1, 0), ("finished", 1, 1300)]
+    longest_ms = max(silence.ms for silence in speaker.silences)
+    assert longest_ms == pytest.approx(1000 - 300 - MAX_CONCEAL_MS, abs=1000 * STARVING_S)
     await player.aclose()
 
 
@@ -226,4 +215,197 @@ async def test_a_speaker_that_fails_is_told_once() -> None:
     player.end(1)
     await asyncio.sleep(1)
     assert [what for what, _, _ in notebook.lines] == ["began", "failed"]
+    await player.aclose()
+
+
+# --- resumed, repeated, and the toy's own -----------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_a_reply_that_is_started_again_goes_on_where_it_is() -> None:
+    speaker, notebook, sound = MonitoredSpeaker(), Notebook(), packets(20)
+    player = Player(speaker)
+    assert player.missing(1) == 0
+    player.start(1, notebook)
+    for sequence in range(10):
+        player.push(AudioFrame(1, sequence, sound[sequence]))
+    await asyncio.sleep(0.4)
+    assert player.missing(1) == 10
+    assert player.missing(2) == 0
+    player.start(1, notebook)
+    for sequence in range(8, 20):  # the relay is careful, and sends two of them twice
+        player.push(AudioFrame(1, sequence, sound[sequence]))
+    player.end(1)
+    assert player.missing(1) is None
+    await asyncio.sleep(2)
+    assert speaker.take_heard() == decoded(sound)
+    assert notebook.lines == [("began", 1, 0), ("finished", 1, 1200)]
+    assert speaker.silences == []
+    await player.aclose()
+
+
+@in_virtual_time
+async def test_the_last_reply_is_repeated_from_its_beginning_even_if_it_was_cut_off() -> None:
+    speaker, notebook, sound = VirtualSpeaker(), Notebook(), packets(10)
+    player = Player(speaker)
+    assert not player.repeat(1, notebook)
+    player.start(1, notebook)
+    assert not player.repeat(1, notebook), "nothing of it has come"
+    player.start(2, notebook)
+    for sequence in range(10):
+        player.push(AudioFrame(2, sequence, sound[sequence]))
+    await asyncio.sleep(0.1)
+    player.stop()
+    speaker.take_heard()
+    for turn in (3, 4):
+        assert player.repeat(turn, notebook)
+        await asyncio.sleep(1)
+        assert speaker.take_heard() == decoded(sound)
+        assert notebook.lines[-1][:2] == ("finished", turn)
+    player.forget_last()
+    assert not player.repeat(5, notebook)
+    await player.aclose()
+
+
+@in_virtual_time
+async def test_a_broken_packet_is_concealed_when_it_is_repeated_too() -> None:
+    speaker, notebook, sound = VirtualSpeaker(), Notebook(), packets(4)
+    player = Player(speaker)
+    player.start(1, notebook)
+    for sequence, packet in enumerate([*sound[:2], b"\xff", sound[3]]):
+        player.push(AudioFrame(1, sequence, packet))
+    player.end(1)
+    await asyncio.sleep(1)
+    speaker.take_heard()
+    assert player.repeat(2, notebook)
+    await asyncio.sleep(1)
+    assert len(speaker.take_heard()) == 4 * FRAME_BYTES
+    await player.aclose()
+
+
+async def pieces(*them: bytes, slowly_s: float = 0.0) -> AsyncGenerator[bytes, None]:
+    for piece in them:
+        await asyncio.sleep(slowly_s)
+        yield piece
+
+
+LOUD = b"\x00\x20" * 2400  # 100 ms
+SOFT = b"\x00\x01" * 2400
+EARCON = b"\x00\x10" * 4800  # 200 ms
+
+
+@in_virtual_time
+async def test_what_the_toy_says_by_itself_takes_the_place_of_what_it_said() -> None:
+    speaker, notebook = VirtualSpeaker(), Notebook()
+    player = Player(speaker)
+    player.play(1, pieces(LOUD, LOUD, LOUD), notebook)
+    await asyncio.sleep(0.15)
+    player.play(2, pieces(SOFT), notebook)
+    await asyncio.sleep(1)
+    assert speaker.take_heard() == (LOUD * 3)[: SPEECH.bytes(150)] + SOFT
+    assert notebook.lines == [("began", 1, 0), ("began", 2, 150), ("finished", 2, 250)]
+    await player.aclose()
+
+
+@in_virtual_time
+async def test_a_source_that_is_stopped_is_closed() -> None:
+    closed: list[str] = []
+
+    async def source() -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                yield LOUD
+        finally:
+            closed.append("yes")
+
+    player = Player(VirtualSpeaker())
+    player.play(1, source(), Notebook())
+    await asyncio.sleep(0.5)
+    player.stop()
+    await asyncio.sleep(0.01)
+    assert closed == ["yes"]
+    await player.aclose()
+
+
+# --- earcons ----------------------------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_an_earcon_is_heard_at_the_volume_of_the_rest_and_told_to_nobody() -> None:
+    speaker = VirtualSpeaker()
+    player = Player(speaker)
+    player.volume = 0.5
+    player.make(EARCON)
+    await player.finish_earcon()
+    assert speaker.take_heard() == quieter(EARCON, 0.5)
+    await player.finish_earcon()
+    await player.aclose()
+
+
+@in_virtual_time
+async def test_what_is_played_next_waits_for_the_end_of_an_earcon() -> None:
+    speaker, notebook, sound = MonitoredSpeaker(), Notebook(), packets(3)
+    player = Player(speaker)
+    player.make(EARCON)
+    await asyncio.sleep(0.05)
+    player.start(1, notebook)
+    for sequence, packet in enumerate(sound):
+        player.push(AudioFrame(1, sequence, packet))
+    player.end(1)
+    await asyncio.sleep(1)
+    assert speaker.take_heard() == EARCON + decoded(sound)
+    assert notebook.lines == [("began", 1, 200), ("finished", 1, 380)]
+    await player.aclose()
+
+
+@in_virtual_time
+async def test_no_earcon_is_made_while_something_is_played_and_a_new_one_ends_the_old() -> None:
+    speaker, notebook = VirtualSpeaker(), Notebook()
+    player = Player(speaker)
+    player.play(1, pieces(LOUD, LOUD), notebook)
+    await asyncio.sleep(0.05)
+    player.make(EARCON)
+    await asyncio.sleep(1)
+    assert speaker.take_heard() == LOUD * 2
+    player.make(EARCON)
+    await asyncio.sleep(0.1)
+    player.make(SOFT)
+    await asyncio.sleep(1)
+    assert speaker.take_heard() == EARCON[: SPEECH.bytes(100)] + SOFT
+    await player.aclose()
+
+
+@in_virtual_time
+async def test_an_earcon_right_after_a_stop_is_heard() -> None:
+    """The farewell of a toy that is switched off in the middle of a reply."""
+    speaker, notebook = VirtualSpeaker(), Notebook()
+    player = Player(speaker)
+    player.play(1, pieces(LOUD, LOUD, LOUD), notebook)
+    await asyncio.sleep(0.1)
+    assert player.stop()
+    player.make(EARCON)
+    await player.finish_earcon()
+    assert speaker.take_heard() == LOUD + EARCON
+    assert not player.stop(), "nothing was to be heard any more"
+    await player.aclose()
+
+
+@in_virtual_time
+async def test_a_stop_ends_an_earcon_too() -> None:
+    speaker = VirtualSpeaker()
+    player = Player(speaker)
+    player.make(EARCON)
+    await asyncio.sleep(0.1)
+    assert player.stop()
+    await asyncio.sleep(1)
+    assert speaker.take_heard() == EARCON[: SPEECH.bytes(100)]
+    await player.aclose()
+
+
+@in_virtual_time
+async def test_an_earcon_that_nobody_can_hear_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    player = Player(BrokenSpeaker())
+    player.make(EARCON)
+    await player.finish_earcon()
+    assert "no earcon" in caplog.text
     await player.aclose()
