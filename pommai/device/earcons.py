@@ -9,11 +9,11 @@ import array
 import math
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from functools import cache
 from typing import Final
 
 from pommai.audio import FULL_SCALE, SPEECH
+from pommai.device.events import Earcon
 
 PEAK_DBFS: Final = -14.0
 FADE_IN_MS: Final = 6.0
@@ -23,29 +23,16 @@ OVERTONE: Final = 0.2
 """How much of the octave above is mixed in: a pure tone sounds like a machine."""
 
 
-class Earcon(StrEnum):
-    """What a sound says."""
-
-    START = "start"
-    """I listen now. Rises; as short as can be, for the child talks at once."""
-
-    END = "end"
-    """I have heard you. The same notes, falling."""
-
-    ERROR = "error"
-    """That did not work. Two low notes, the second lower."""
-
-    LOST = "lost"
-    """I am alone now: the connection or the power is going. Three falling notes."""
-
-
 NOTES: Final[dict[Earcon, tuple[tuple[float, float], ...]]] = {
     Earcon.START: ((659.3, 35), (880.0, 45)),
     Earcon.END: ((880.0, 40), (659.3, 60)),
     Earcon.ERROR: ((293.7, 90), (246.9, 110)),
-    Earcon.LOST: ((523.3, 60), (440.0, 60), (349.2, 80)),
 }
-"""Frequency in Hz and length in ms of each note."""
+"""Frequency in Hz and length in ms of each note.
+
+The start rises, and is as short as can be, for the child talks at once; the end falls by the same notes; an error is
+two low ones, the second lower.
+"""
 
 
 @cache

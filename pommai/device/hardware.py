@@ -31,6 +31,11 @@ class SeenLights:
         self.color = OFF
         self._lights = lights
 
+    @property
+    def can_dim(self) -> bool:
+        """See `ports.Lights`."""
+        return self._lights is None or self._lights.can_dim
+
     def show(self, color: Color) -> None:
         """See `ports.Lights`."""
         self.color = color

@@ -119,21 +119,22 @@ class Inbox:
                 self._note(Heard(turn, text))
             case Sentence(turn, text):
                 self._note(Said(turn, text))
-            case Error(code=code, turn=turn):
+            case Error(code, _, int(turn)):
                 self._failed(code, turn)
+            case Error(code):
+                self._note(Failed(None, code))
+                self._about_toy(message)
             case about_toy:
                 self._about_toy(about_toy)
 
-    def _failed(self, code: ErrorCode, turn: int | None) -> None:
+    def _failed(self, code: ErrorCode, turn: int) -> None:
         _log.warning("inbox: the relay failed, turn=%s code=%s", turn, code)
         self._note(Failed(turn, code))
-        if turn is None:
-            return
         if code in RESTS:
             self.relay_rest = code
         self.put(TurnFailed(turn, code))
 
-    def _about_toy(self, message: AboutToy) -> None:
+    def _about_toy(self, message: AboutToy | Error) -> None:
         if self._upkeep is not None:
             self._upkeep.received(message)
 

@@ -211,6 +211,25 @@ def pattern_for(state: State, mood: Mood | None = None) -> Pattern:
     return _PATTERNS[type(state)]
 
 
+def interval_s(pattern: Pattern) -> float:
+    """How long one picture of a pattern may stand: as long as the eye sees no step, so that an idle toy rests."""
+    return _INTERVALS_S.get(pattern, 0.04)
+
+
+_INTERVALS_S: Final[dict[Pattern, float]] = {
+    idle: 0.1,
+    thinking: 0.1,
+    offline: 0.1,
+    low_battery: 0.1,
+    updating: 0.1,
+    speaking: 1.0,
+    paused: 1.0,
+    test: 0.1,
+    dark: 1.0,
+}
+"""Slow patterns change by 5 % of full light at most in this time, solid ones not at all; others need 25 a second."""
+
+
 def dimmed(color: Color, brightness: float) -> Color:
     """`color` at the global `brightness`, 0.0 to 1.0; less than `MIN_BRIGHTNESS` is raised to it."""
     return color.scaled(max(MIN_BRIGHTNESS, min(1.0, brightness)))

@@ -5,13 +5,10 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from pommai.device.lights import OFF, Color, Mood, dimmed, pattern_for
+from pommai.device.lights import OFF, Color, Mood, dimmed, interval_s, pattern_for
 from pommai.device.ports import Lights
 from pommai.device.states import State
 from pommai.errors import HardwareError
-
-LIGHTS_S: Final = 0.04
-"""25 pictures a second: enough for the fastest pattern, and under 1 % of one Cortex-A53 core."""
 
 _NEVER: Final = float("inf")
 _log = logging.getLogger(__name__)
@@ -53,9 +50,11 @@ class Picture:
         """Draw the next picture, if its time has come and it differs from the last."""
         if now_s < self.due_s:
             return
-        self.due_s = now_s + LIGHTS_S
-        mood = self._passing if now_s < self._passing_until_s else self._lasting
-        self._show(dimmed(pattern_for(self._state, mood)(now_s - self._since_s), self.brightness))
+        passing = now_s < self._passing_until_s
+        pattern = pattern_for(self._state, self._passing if passing else self._lasting)
+        brightness = self.brightness if self._lights.can_dim else 1.0
+        self._show(dimmed(pattern(now_s - self._since_s), brightness))
+        self.due_s = min(now_s + interval_s(pattern), self._passing_until_s if passing else _NEVER)
 
     def off(self) -> None:
         """Dark."""

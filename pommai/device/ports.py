@@ -67,6 +67,10 @@ class Speaker(Protocol):
 class Lights(Protocol):
     """One RGB LED."""
 
+    @property
+    def can_dim(self) -> bool:
+        """False where each channel is only on or off: dimmed, an open microphone could not be seen there."""
+
     def show(self, color: Color) -> None:
         """Light up in this colour until the next call."""
 
@@ -165,8 +169,8 @@ class Upkeep(Protocol):
     def welcomed(self, welcome: Welcome) -> None:
         """There is a connection."""
 
-    def received(self, message: AboutToy) -> None:
-        """The relay sent something about the toy."""
+    def received(self, message: AboutToy | Error) -> None:
+        """The relay sent something about the toy, or an error that belongs to no turn."""
 
     def lost(self) -> None:
         """The connection is gone."""

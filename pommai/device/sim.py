@@ -240,6 +240,8 @@ class VirtualSpeaker:
 class TerminalLights:
     """Lights that somebody else draws: `color` is what the LED shows, `on_change` is called when it changes."""
 
+    can_dim: Final = True
+
     def __init__(self, on_change: Callable[[Color], None] | None = None) -> None:
         self.color = Color(0.0, 0.0, 0.0)
         self._on_change = on_change

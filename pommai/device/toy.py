@@ -114,7 +114,7 @@ class Toy:
             Jukebox(starter.load(), position if isinstance(position, Mapping) else None),
             self._diary,
             self._status,
-            earcons.sound(earcons.Earcon.ERROR),
+            earcons.sound(Earcon.ERROR),
             find_espeak(),
         )
 
@@ -151,4 +151,4 @@ async def _keep(card: PatientSoundCard) -> None:
 
 
 def _sounds(settings: DeviceSettings) -> dict[Earcon, bytes]:
-    return {each: earcons.sound(earcons.Earcon(each)) for each in Earcon} if settings.sound.earcons else {}
+    return {each: earcons.sound(each) for each in Earcon} if settings.sound.earcons else {}

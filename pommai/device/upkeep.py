@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from pommai.device.commands import Commands, Notebook, Obey
 from pommai.device.delivery import Delivery, Spool
 from pommai.device.phrase_sync import PhraseSync, Shelf
 from pommai.device.ports import AboutToy, Uplink
-from pommai.protocol import Command, Error, EventsStored, Welcome
+from pommai.protocol import Command, Error, EventsStored, PhraseManifest, Welcome
 
 
 class Cache(Spool, Notebook, Shelf, Protocol):
@@ -59,8 +60,15 @@ class ToyUpkeep:
                     self._delivery.refused(code)
                 elif turn is None:
                     self._phrases.received(message)
+            case PhraseManifest(revision) if (welcome := self._not_known_to(revision)) is not None:
+                self.welcomed(replace(welcome, phrases=revision))
             case _:
                 self._phrases.received(message)
+
+    def _not_known_to(self, revision: str) -> Welcome | None:
+        """The welcome, if it told of other phrases or of none, and nothing is being fetched."""
+        welcome = self._welcome
+        return None if welcome is None or self.syncing or revision == welcome.phrases else welcome
 
     async def run(self) -> None:
         """Work until cancelled. Raises, as a group, what broke one of its parts: a bug."""

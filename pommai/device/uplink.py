@@ -122,7 +122,7 @@ class WebSocketUplink:
 
     async def _stay_connected(self, listener: UplinkListener) -> None:
         loop = asyncio.get_running_loop()
-        failures = 0
+        failures, reason = 0, ""
         while True:
             if not self._relay.token:
                 listener.lost(ConnectError(NO_TOKEN))
@@ -140,7 +140,9 @@ class WebSocketUplink:
             chance = random.random()
             away_s = error.retry_after_s if isinstance(error, SentAwayError) else 0.0
             wait_s = away_s * (1 + chance / 4) if away_s else delay_s(failures, chance)
-            _log.warning("uplink: no connection, next attempt in wait_s=%.1f: %s", wait_s, error)
+            level = logging.DEBUG if str(error) == reason else logging.WARNING  # once a reason: nights are long
+            _log.log(level, "uplink: no connection, next attempt in wait_s=%.1f: %s", wait_s, error)
+            reason = str(error)
             listener.lost(error)
             await self._wait(wait_s, max(began_s + WAKE_EVERY_S, loop.time() + away_s))
 

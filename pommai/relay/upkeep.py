@@ -80,12 +80,18 @@ class Upkeep:
         self._send = send
         self._unix_time = unix_time
         self._sent: set[str] = set()
+        self._announced = None if phrases is None else phrases.revision
 
     async def look_again(self) -> None:
         """Send the commands that wait, oldest first, each once: right after the welcome, and from time to time.
 
-        They are queued by other processes too. Raises StoreError, then the next look will find them; ConnectionError.
+        They are queued by other processes too. A toy that was welcomed before the phrases were ready gets the first
+        part of their manifest, which it did not ask for. Raises StoreError, then the next look will find them;
+        ConnectionError.
         """
+        if self._phrases is not None and self._phrases.revision != self._announced:
+            self._announced = self._phrases.revision
+            await self._list_phrases(0)
         for command in await self._store.pending_commands(self._toy):
             if command.id not in self._sent:
                 self._sent.add(command.id)

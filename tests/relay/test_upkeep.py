@@ -380,6 +380,17 @@ async def test_a_toy_comes_back_with_much_to_tell(
         assert [stored.event.id for stored in await cli.list_events("teddy", 9)] == ["e1", "e2", "e3"]
 
 
+async def test_a_toy_that_came_before_the_phrases_were_ready_is_told_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "LOOK_AFTER_S", 0.05)
+    async with relay(tmp_path) as served, served.knocking(await served.token()) as wire:
+        welcome = await wire.greet()
+        assert welcome.phrases is None, "they take longer than a welcome"
+        manifest = await wire.until(PhraseManifest)
+        assert (manifest.first, manifest.total) == (0, len(PACK))
+
+
 async def test_a_restarted_relay_remembers_what_was_talked_today(tmp_path: Path) -> None:
     limits = ToySettings(daily_limit_min=1)
     async with relay(tmp_path, (), teddy=limits) as served:

@@ -8,9 +8,10 @@ from itertools import pairwise
 import pytest
 
 from pommai.audio import FULL_SCALE, SPEECH
-from pommai.device.earcons import NOTES, Earcon, sound
+from pommai.device.earcons import NOTES, sound
+from pommai.device.events import Earcon
 
-MS = {Earcon.START: 80, Earcon.END: 100, Earcon.ERROR: 200, Earcon.LOST: 200}
+MS = {Earcon.START: 80, Earcon.END: 100, Earcon.ERROR: 200}
 
 
 def samples(earcon: Earcon) -> list[int]:
@@ -42,15 +43,13 @@ def test_it_is_short_gentle_and_does_not_click(earcon: Earcon) -> None:
 
 def test_each_has_a_melody_of_its_own() -> None:
     assert MS[Earcon.START] <= 80
-    start, end, error, lost = (notes_hz(earcon) for earcon in (Earcon.START, Earcon.END, Earcon.ERROR, Earcon.LOST))
+    start, end, error = (notes_hz(earcon) for earcon in (Earcon.START, Earcon.END, Earcon.ERROR))
     assert start == sorted(start)
     assert start[1] > 1.2 * start[0]
     assert end == sorted(end, reverse=True)
     assert len(error) == 2
-    assert max(error) < 320 < min(*start, *end, *lost)
+    assert max(error) < 320 < min(*start, *end)
     assert error[1] < error[0]
-    assert lost == sorted(lost, reverse=True)
-    assert len(lost) == 3
 
 
 @pytest.mark.parametrize("earcon", Earcon)

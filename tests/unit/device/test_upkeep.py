@@ -686,6 +686,18 @@ async def test_a_relay_without_phrases_is_not_asked_for_them() -> None:
 
 
 @in_virtual_time
+async def test_phrases_that_become_ready_later_are_fetched_then() -> None:
+    async with rig() as toy:
+        relay = PhraseRelay(SOUNDS)
+        toy.wire.answers = relay
+        toy.wire.up()
+        await asyncio.sleep(1)
+        toy.upkeep.received(PhraseManifest("r1", 0, len(SOUNDS), relay.entries()[:1]))
+        await synced(toy, "r1")
+        assert {id_: blob for (id_, _), blob in toy.cache.pieces.items()} == SOUNDS
+
+
+@in_virtual_time
 async def test_nothing_is_fetched_while_somebody_talks() -> None:
     async with rig() as toy:
         toy.wire.answers = PhraseRelay(SOUNDS)
@@ -908,7 +920,7 @@ async def test_a_flood_that_nobody_asked_for_changes_nothing() -> None:
             toy.upkeep.received(PhraseEnd(6, ErrorCode.INTERNAL))
             toy.upkeep.received(EventsStored(("e1",)))
         await synced(toy, "r1")
-        toy.upkeep.received(manifest_of())
+        toy.upkeep.received(manifest_of(revision="r1"))
         await asyncio.sleep(1)
         assert len(toy.cache.entries) == len(SOUNDS)
 
