@@ -1,7 +1,8 @@
 """What parents allow, as the toy knows it: told by the relay, kept across reboots, obeyed without a network.
 
-The relay and the toy keep to the same rules (`pommai.limits`). The toy counts its own talk, because it also talks where
-the relay does not hear it, and takes the relay's count of the same day where that is higher.
+The relay and the toy keep to the same rules (`pommai.limits`). The toy counts its own talk, so that a relay that forgot,
+or another one, does not give the day anew; it takes the relay's count of the same day where that is higher. Talk needs
+a relay, and so a welcome that says what time it is: there is none of which the day is not known.
 
 Time: the day begins anew only when a trusted clock says so, and never because a clock was set back by a day or less
 (around midnight, or on a journey). Lengths of time are counted on a clock that never jumps.
@@ -23,9 +24,6 @@ _log = logging.getLogger(__name__)
 
 MINUTES_A_DAY: Final = 24 * 60
 DAY_S: Final = 86_400
-QUARTER_S: Final = 900
-"""How finely it is remembered when there was talk, while nobody knows the day."""
-
 MOST: Final = float(2**53)
 """No number that is kept is larger: beyond, floats are no longer exact."""
 
@@ -56,13 +54,12 @@ class ToyAllowance:
         self.paused_here = reader.flag("paused_here")
         """Somebody has paused the toy at the toy itself."""
         self._used_s = reader.number("used_s", 0.0)
-        self._day = int(reader.number("day", self._day_at(clock.now_s()), MOST / DAY_S))
+        self._day = int(
+            reader.number("day", self._day_at(clock.now_s()), MOST / DAY_S, least=-1)
+        )  # -1: 1970, west of London
         self._talk = self._talk_before(reader.number("talk_s", 0.0), reader.number("talk_ended_s", 0.0))
-        self._talked_here = False
         self._is_sure = clock.trusted
         self._ahead_s = clock.now_s() - clock.steady_s()
-        self._unsure_s: dict[int, float] = {}
-        """Seconds of talk in each quarter of an hour of the steady clock, until the day is sure."""
         if reader.broken:
             _log.warning("allowance: some of what was kept cannot be read, fields=%s", ",".join(reader.broken))
 
@@ -111,13 +108,8 @@ class ToyAllowance:
     def talked(self, seconds: float) -> None:
         """See `ports.Allowance`."""
         self._follow_clock()
-        steady_s = self._clock.steady_s()
         self._used_s += seconds
-        self._talk = self._talk.went_on(steady_s)
-        self._talked_here = True
-        if not self._is_sure:
-            quarter = int(steady_s // QUARTER_S)
-            self._unsure_s[quarter] = self._unsure_s.get(quarter, 0.0) + seconds
+        self._talk = self._talk.went_on(self._clock.steady_s())
 
     def set_volume(self, wanted: float) -> float:
         """Remember the volume that somebody wants, 0.0 to 1.0; what it comes to under the ceiling."""
@@ -128,15 +120,15 @@ class ToyAllowance:
         """Everything that has to survive a reboot, for JSON."""
         self._follow_clock()
         talk = self._talk
-        ahead_s = self._clock.now_s() - self._clock.steady_s()
+        talk_ended_s = talk.last_s + self._clock.now_s() - self._clock.steady_s()
         return {
             "limits": asdict(self._record),
             "volume": self._own_volume,
             "paused_here": self.paused_here,
             "used_s": round(self._used_s, 1),
             "day": self._day,
-            "talk_s": round(talk.last_s - talk.began_s, 1) if talk != Talk() else 0.0,
-            "talk_ended_s": max(0, round(talk.last_s + ahead_s)) if talk != Talk() else 0,
+            "talk_s": round(talk.last_s - talk.began_s, 1) if talk_ended_s > 0 else 0.0,
+            "talk_ended_s": round(talk_ended_s) if talk_ended_s > 0 else 0,
         }
 
     # --- time ---------------------------------------------------------------------------------------------------------
@@ -154,32 +146,20 @@ class ToyAllowance:
             return
         today = self._day_at(self._clock.now_s())
         if today > self._day:
-            self._used_s = self._unsure_since_midnight()
+            self._used_s = 0.0
         if today != self._day - 1:
             self._day = today
         if not self._is_sure:
             self._is_sure = True
-            self._unsure_s.clear()
-            self._move_talk_before()
-
-    def _unsure_since_midnight(self) -> float:
-        """Talk of this process, before the day was sure, that turns out to be of today; to the quarter of an hour."""
-        since_midnight_s = self._local_s(self._clock.now_s()) % DAY_S
-        first = (self._clock.steady_s() - since_midnight_s) // QUARTER_S
-        return sum(seconds for quarter, seconds in self._unsure_s.items() if quarter >= first)
+            off_s = self._clock.now_s() - self._clock.steady_s() - self._ahead_s
+            self._talk = _earlier(self._talk, max(0.0, off_s))  # now it is known how long the toy was switched off
 
     def _talk_before(self, lasted_s: float, ended_s: float) -> Talk:
         """The conversation before the reboot, on the steady clock of now."""
         if not ended_s:
             return Talk()
-        last_s = self._clock.steady_s() - max(0.0, self._clock.now_s() - ended_s)
-        return Talk(last_s - lasted_s, last_s)
-
-    def _move_talk_before(self) -> None:
-        """Now it is known how long the toy was switched off: the conversation before that is so much longer ago."""
-        off_s = self._clock.now_s() - self._clock.steady_s() - self._ahead_s
-        if off_s > 0 and not self._talked_here:
-            self._talk = Talk(self._talk.began_s - off_s, self._talk.last_s - off_s)
+        steady_s = self._clock.steady_s()
+        return _earlier(Talk(steady_s - lasted_s, steady_s), max(0.0, self._clock.now_s() - ended_s))
 
 
 class _Reader:
@@ -223,6 +203,10 @@ class _Reader:
             values["volume_ceiling"] = careful_volume
         self.broken += [f"limits.{name}" for name in reader.broken]
         return LimitsRecord(**values)
+
+
+def _earlier(talk: Talk, seconds: float) -> Talk:
+    return Talk(talk.began_s - seconds, talk.last_s - seconds)
 
 
 def _time(minute: int) -> time:
