@@ -57,9 +57,10 @@ class Answers:
     # --- what the toy is ----------------------------------------------------------------------------------------------
 
     async def _status(self, _request: Request) -> Mapping[str, Any]:
+        """All of one moment: what has to be waited for comes first."""
         toy = self._toy
         book, lights = toy.logbook, toy.hardware.lights
-        spool = await toy.cache.spool_size()
+        spool, phrases = await toy.cache.spool_size(), await toy.cache.phrases()
         charge = toy.battery.read()
         return {
             "state": type(book.state).__name__.lower(),
@@ -78,7 +79,7 @@ class Answers:
             "cache": {
                 "unsent": spool.unsent,
                 "urgent": spool.urgent,
-                "phrases": len(await toy.cache.phrases()),
+                "phrases": len(phrases),
                 "syncing": toy.upkeep.syncing,
                 "problem": toy.cache.problem,
             },
