@@ -10,6 +10,7 @@ import pytest
 
 from pommai.config import Secret
 from pommai.device import uplink as uplink_module
+from pommai.device.mouth import ECHO_S
 from pommai.device.ports import Note, StateChanged
 from pommai.device.settings import DeviceSettings, RelayLink
 from pommai.device.sim import VirtualSpeaker
@@ -95,7 +96,7 @@ async def test_barge_in_stops_the_reply_where_it_is() -> None:
         assert len(interrupted.reply_pcm) < len(tone(0.5))
         assert second.error is None
         assert not second.interrupted
-        assert len(second.reply_pcm) >= len(tone(0.4))
+        assert len(second.reply_pcm) >= len(tone(0.4 - ECHO_S))  # the end of its own voice is not what it listens to
 
 
 async def test_barge_in_while_the_relay_thinks_cancels_the_turn() -> None:
@@ -149,7 +150,7 @@ async def test_a_toy_that_rests_says_why_and_sends_nothing() -> None:
         await peer.receive()
 
     async with tiny_relay(bedtime) as relay, VirtualToy(settings(relay)) as toy:
-        assert toy.state == Paused(0, ErrorCode.QUIET_HOURS)
+        assert toy.state == Paused(0, ErrorCode.QUIET_HOURS, Idle(0))
         turn = await toy.say(tone(0.4))
         assert turn.error is ErrorCode.QUIET_HOURS
         assert len(relay.peers[0].messages) == 1
@@ -165,7 +166,7 @@ async def test_a_relay_killed_in_mid_turn_ends_the_turn_and_the_toy_comes_back()
     watcher = Watcher()
     async with tiny_relay(die_thinking, parrot) as relay, VirtualToy(settings(relay), observer=watcher) as toy:
         assert (await toy.say(tone(0.4))).error is ErrorCode.UNAVAILABLE
-        await watcher.until(Idle(1))
+        await watcher.until(Idle(2))  # 2: the sentence with which a toy that has words excuses itself
         assert (await toy.say(tone(0.4))).error is None
 
 

@@ -3,164 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from pommai.codec import OpusEncoder
-from pommai.device import machine, ports
-from pommai.device.lights import OFF, Color
-from pommai.device.machine import Fault, Idle, Listening, Paused
-from pommai.device.ports import Failed, FirstAudio, Heard, Note, Played, RelayLost, Said, StateChanged, UplinkListener
+from pommai.device import ports
+from pommai.device.lights import Color
+from pommai.device.ports import Failed, FirstAudio, Heard, Played, RelayLost, Said
 from pommai.device.recorder import SILENT_S
-from pommai.device.runner import Body, Runner
-from pommai.device.sim import TerminalLights, VirtualButton, VirtualMic, VirtualSpeaker
-from pommai.errors import ConnectError, HardwareError
-from pommai.protocol import (
-    VERSION,
-    AudioFrame,
-    Cancel,
+from pommai.device.states import (
+    LIMIT_S,
+    Connecting,
     Error,
-    ErrorCode,
-    Sentence,
-    SpeakingEnd,
-    SpeakingStart,
-    Transcript,
-    UtteranceEnd,
-    UtteranceStart,
-    Welcome,
+    Fault,
+    Idle,
+    Listening,
+    Offline,
+    Paused,
+    Playing,
+    Speaking,
+    Thinking,
 )
+from pommai.errors import ConnectError
+from pommai.protocol import AudioFrame, Cancel, ErrorCode, UtteranceEnd, UtteranceStart
+from pommai.protocol import Error as ErrorMessage
 
+from .rig import PACKET, TALK, now_s, reply, running, welcome
 from .virtual_time import in_virtual_time
-
-TALK = bytes(range(1, 251)) * 192  # 1 s
-PACKET = OpusEncoder().encode(TALK[:2880])
-
-
-def welcome(paused: ErrorCode | None = None, max_utterance_s: float = 30.0) -> Welcome:
-    return Welcome(VERSION, "s1", 1.7e9, max_utterance_s, paused)
-
-
-class Diary:
-    """What all collaborators did, in one list; the time is not in it, but each test's course is exact."""
-
-    def __init__(self) -> None:
-        self.lines: list[object] = []
-
-    def take(self) -> list[object]:
-        """The lines since the last call."""
-        lines, self.lines = self.lines, []
-        return lines
-
-
-class FakeUplink:
-    def __init__(self, diary: Diary) -> None:
-        self.diary = diary
-        self.listener: UplinkListener | None = None
-
-    def start(self, listener: UplinkListener) -> None:
-        self.diary.lines.append("uplink started")
-        self.listener = listener
-
-    def send(self, message: UtteranceStart | UtteranceEnd | Cancel) -> None:
-        self.diary.lines.append(message)
-
-    def send_audio(self, turn: int, packet: bytes) -> None:
-        """Packets in a row are one line: `audio of TURN: N packets`."""
-        line = self.diary.lines[-1] if self.diary.lines else None
-        if isinstance(line, tuple) and line[0] == f"audio of {turn}":
-            self.diary.lines[-1] = (line[0], line[1] + 1)
-        else:
-            self.diary.lines.append((f"audio of {turn}", 1))
-
-
-class DiaryMic(VirtualMic):
-    def __init__(self, diary: Diary) -> None:
-        super().__init__()
-        self.diary = diary
-        self.is_broken = self.is_mute = False
-
-    def open(self, on_pcm: Callable[[bytes], None]) -> None:
-        self.diary.lines.append("mic open")
-        if self.is_broken:
-            raise HardwareError("no microphone")
-        super().open((lambda pcm: None) if self.is_mute else on_pcm)
-
-    def close(self) -> None:
-        if self.is_open:
-            self.diary.lines.append("mic closed")
-        super().close()
-
-
-class DiarySpeaker(VirtualSpeaker):
-    def __init__(self, diary: Diary) -> None:
-        super().__init__()
-        self.diary = diary
-
-    async def write(self, pcm: bytes) -> None:
-        if not self._is_flowing:
-            self.diary.lines.append("speaker began")
-        await super().write(pcm)
-
-    def flush(self) -> None:
-        self.diary.lines.append("speaker flushed")
-        super().flush()
-
-
-class Toy:
-    """A runner with a diary. Notes of states go into the diary as the state itself."""
-
-    def __init__(self) -> None:
-        self.diary = Diary()
-        self.notes: list[Note] = []
-        self.uplink = FakeUplink(self.diary)
-        self.button = VirtualButton()
-        self.mic = DiaryMic(self.diary)
-        self.speaker = DiarySpeaker(self.diary)
-        self.shown: list[tuple[float, Color]] = []
-        self.lights = TerminalLights(lambda c: self.shown.append((asyncio.get_running_loop().time(), c)))
-        body = Body(self.button, self.mic, self.speaker, self.lights)
-        self.runner = Runner(body, self.uplink, observer=self)
-
-    def noticed(self, note: Note) -> None:
-        if isinstance(note, StateChanged):
-            self.diary.lines.append(note.state)
-        else:
-            self.notes.append(note)
-
-    @property
-    def relay(self) -> UplinkListener:
-        assert self.uplink.listener is not None
-        return self.uplink.listener
-
-
-@asynccontextmanager
-async def running(*, connected: bool = True) -> AsyncIterator[Toy]:
-    toy = Toy()
-    task = asyncio.create_task(toy.runner.run())
-    await asyncio.sleep(0.01)
-    if connected:
-        toy.relay.welcomed(welcome())
-        await asyncio.sleep(0.01)
-        toy.diary.take()
-    yield toy
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-    assert not toy.mic.is_open
-    assert toy.lights.color == OFF
-
-
-async def reply(toy: Toy, turn: int, n_packets: int, *, end: bool = True) -> None:
-    toy.relay.received(Transcript(turn, "why"))
-    toy.relay.received(SpeakingStart(turn))
-    toy.relay.received(Sentence(turn, "Because."))
-    for sequence in range(n_packets):
-        toy.relay.received(AudioFrame(turn, sequence, PACKET))
-    if end:
-        toy.relay.received(SpeakingEnd(turn))
-    await asyncio.sleep(0.01)
 
 
 @in_virtual_time
@@ -169,10 +37,9 @@ async def test_it_starts_by_connecting_and_rests_when_told_so() -> None:
         toy.relay.welcomed(welcome(ErrorCode.QUIET_HOURS))
         await asyncio.sleep(0.01)
         assert toy.diary.take() == [
-            machine.Booting(),
-            machine.Connecting(0),
+            Connecting(0),
             "uplink started",
-            Paused(0, ErrorCode.QUIET_HOURS),
+            Paused(0, ErrorCode.QUIET_HOURS, Idle(0)),
         ]
 
 
@@ -189,13 +56,14 @@ async def test_a_whole_turn() -> None:
         assert toy.diary.take() == [
             Listening(1, started=False),
             "mic open",
+            "wake",
             Listening(1, started=True),
             UtteranceStart(1),
             ("audio of 1", 16),  # 960 ms were heard, in 16 packets of 60 ms
-            machine.Thinking(1),
+            Thinking(1),
             "mic closed",
             UtteranceEnd(1),
-            machine.Speaking(1),
+            Speaking(1),
             "speaker began",
             Idle(1),
         ]
@@ -216,7 +84,7 @@ async def test_the_last_packet_of_an_utterance_is_short_and_not_lost() -> None:
         await asyncio.sleep(0.01)
         assert toy.diary.take()[-5:] == [
             ("audio of 1", 8),
-            machine.Thinking(1),
+            Thinking(1),
             "mic closed",
             ("audio of 1", 1),
             UtteranceEnd(1),
@@ -230,7 +98,7 @@ async def test_a_tap_sends_nothing_at_all() -> None:
         await asyncio.sleep(0.2)
         toy.button.release()
         await asyncio.sleep(1)
-        assert toy.diary.take() == [Listening(1, started=False), "mic open", Idle(1), "mic closed"]
+        assert toy.diary.take() == [Listening(1, started=False), "mic open", "wake", Idle(1), "mic closed"]
 
 
 @in_virtual_time
@@ -249,11 +117,12 @@ async def test_barge_in_silences_before_it_listens() -> None:
         await asyncio.sleep(0.1)
         toy.relay.received(AudioFrame(1, 50, PACKET))  # an echo of the old turn
         await asyncio.sleep(1)
-        assert toy.diary.take()[:6] == [
+        assert toy.diary.take()[:7] == [
             Listening(2, started=False),
             "speaker flushed",
             Cancel(1),
             "mic open",
+            "wake",
             Listening(2, started=True),
             UtteranceStart(2),
         ]
@@ -270,7 +139,7 @@ async def test_the_relays_longest_utterance_ends_the_childs() -> None:
         await asyncio.sleep(1.9)
         assert toy.runner.state == Listening(1, started=True)
         await asyncio.sleep(0.2)
-        assert toy.runner.state == machine.Thinking(1)
+        assert toy.runner.state == Thinking(1)
         assert ("audio of 1", 33) in toy.diary.take()
         assert not toy.mic.is_open
 
@@ -281,11 +150,11 @@ async def test_a_state_lasts_as_long_as_its_limit_and_no_longer() -> None:
         toy.button.press()
         await asyncio.sleep(0.5)
         toy.button.release()
-        await asyncio.sleep(machine.LIMIT_S[machine.Thinking] - 0.1)
-        assert toy.runner.state == machine.Thinking(1)
+        await asyncio.sleep(LIMIT_S[Thinking] - 0.1)
+        assert toy.runner.state == Thinking(1)
         await asyncio.sleep(0.2)
-        assert toy.runner.state == machine.Error(1, ErrorCode.TIMEOUT)
-        await asyncio.sleep(machine.LIMIT_S[machine.Error])
+        assert toy.runner.state == Error(1, ErrorCode.TIMEOUT, Idle(1))
+        await asyncio.sleep(LIMIT_S[Error])
         assert toy.runner.state == Idle(1)
 
 
@@ -294,15 +163,15 @@ async def test_a_turn_that_failed_is_told_and_the_toy_goes_on() -> None:
     async with running() as toy:
         toy.button.press()
         await asyncio.sleep(0.5)
-        toy.relay.received(Error(ErrorCode.UTTERANCE_TOO_LONG, turn=1))
+        toy.relay.received(ErrorMessage(ErrorCode.UTTERANCE_TOO_LONG, turn=1))
         await asyncio.sleep(0.1)
-        assert toy.runner.state == machine.Error(1, ErrorCode.UTTERANCE_TOO_LONG)
+        assert toy.runner.state == Error(1, ErrorCode.UTTERANCE_TOO_LONG, Idle(1))
         assert toy.notes[-1] == Failed(1, ErrorCode.UTTERANCE_TOO_LONG)
         assert not toy.mic.is_open
-        toy.relay.received(Error(ErrorCode.INTERNAL))
+        toy.relay.received(ErrorMessage(ErrorCode.INTERNAL))
         await asyncio.sleep(0.1)
         assert toy.notes[-1] == Failed(None, ErrorCode.INTERNAL)
-        assert toy.runner.state == machine.Error(1, ErrorCode.UTTERANCE_TOO_LONG)
+        assert toy.runner.state == Error(1, ErrorCode.UTTERANCE_TOO_LONG, Idle(1))
 
 
 @in_virtual_time
@@ -313,10 +182,11 @@ async def test_a_lost_connection_closes_the_microphone_and_silences_the_speaker(
         toy.diary.take()
         toy.relay.lost(ConnectError("gone"))
         await asyncio.sleep(0.01)
-        assert toy.diary.take() == [machine.Connecting(1), "mic closed"]
+        assert toy.diary.take() == [Playing(1, Connecting(1)), "mic closed", Connecting(1)]
         assert isinstance(toy.notes[-1], RelayLost)
-        await asyncio.sleep(machine.LIMIT_S[machine.Connecting])
-        assert toy.runner.state == machine.Offline(1)
+        toy.button.release()
+        await asyncio.sleep(LIMIT_S[Connecting])
+        assert toy.runner.state == Offline(1)
         toy.relay.welcomed(welcome())
         await asyncio.sleep(0.01)
         assert toy.runner.state == Idle(1)
@@ -329,20 +199,23 @@ async def test_a_microphone_that_does_not_open_or_gives_nothing_is_an_error(brok
         toy.mic.is_broken, toy.mic.is_mute = broken, not broken
         toy.button.press()
         await asyncio.sleep(wait_s)
-        assert toy.runner.state == machine.Error(1, Fault.SOUND)
+        assert toy.runner.state == Error(1, Fault.SOUND, Idle(1))
         assert not toy.mic.is_open
 
 
 @in_virtual_time
-async def test_lights_move_25_times_a_second_and_only_when_they_change() -> None:
+async def test_lights_move_as_often_as_the_eye_can_see_and_only_when_they_change() -> None:
     async with running() as toy:
         toy.shown.clear()
-        await asyncio.sleep(2)  # idle breathes
+        await asyncio.sleep(2)  # idle breathes, slowly
+        assert 15 <= len(toy.shown) <= 21
+        toy.relay.lost(ConnectError("gone"))
+        await asyncio.sleep(0.01)
+        toy.shown.clear()
+        await asyncio.sleep(2)  # a lost connection pulses
         assert 45 <= len(toy.shown) <= 51
-        toy.button.press()
-        await asyncio.sleep(0.5)
-        toy.button.release()
-        await asyncio.sleep(0.1)
+        toy.relay.welcomed(welcome())
+        await toy.hold(0.5)
         await reply(toy, 1, 50)
         toy.shown.clear()
         await asyncio.sleep(2)  # speaking is solid
@@ -354,7 +227,7 @@ async def test_an_open_microphone_is_seen_at_once() -> None:
     async with running() as toy:
         await asyncio.sleep(0.1)
         toy.shown.clear()
-        pressed_s = asyncio.get_running_loop().time()
+        pressed_s = now_s()
         toy.button.press()
         await asyncio.sleep(0.2)
         at_s, color = toy.shown[0]
@@ -366,14 +239,14 @@ async def test_an_open_microphone_is_seen_at_once() -> None:
 async def test_a_hold_is_met_at_whatever_fraction_of_a_second_it_begins() -> None:
     """In one press of two hundred, seconds and milliseconds round apart: a wake-up that is too early must not spin."""
     async with running() as toy:
-        for n in range(400):
-            await asyncio.sleep(4 + n / 977)
+        for n in range(250):
+            await asyncio.sleep(0.6 + n / 977)
             toy.button.press()
             await asyncio.sleep(0.31)
             assert toy.runner.state == Listening(n + 1, started=True)
             toy.button.release()
             await asyncio.sleep(0.1)
-            toy.relay.received(Error(ErrorCode.TIMEOUT, turn=n + 1))
+            toy.relay.received(ErrorMessage(ErrorCode.TIMEOUT, turn=n + 1))
 
 
 @in_virtual_time
@@ -381,6 +254,6 @@ async def test_after_a_stall_what_has_happened_comes_before_what_is_due() -> Non
     async with running() as toy:
         loop = asyncio.get_running_loop()
         pressed_ms = loop.time() * 1000 - 400  # told late, together with the timer of the lights
-        loop.call_at(toy.runner._picture_s, toy.runner._edge, True, pressed_ms)
-        await asyncio.sleep(0.1)
-        assert toy.diary.take()[:3] == [Listening(1, started=False), "mic open", Listening(1, started=True)]
+        loop.call_at(toy.runner.picture.due_s, toy.runner._edge, True, pressed_ms)
+        await asyncio.sleep(0.2)
+        assert toy.diary.take()[:4] == [Listening(1, started=False), "mic open", "wake", Listening(1, started=True)]
