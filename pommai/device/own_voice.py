@@ -25,7 +25,9 @@ POSITION: Final = "jukebox"
 """Where the cache remembers what was said last."""
 
 DISK_S: Final = 2.0
-"""How long a child waits for the disk; an SD card that tidies itself up takes up to a second."""
+HUNG_S: Final = 0.2
+"""How long a child waits for the disk; an SD card that tidies itself up takes up to a second. And how long for one that
+let the child wait in vain, until it answers again."""
 
 T = TypeVar("T")
 
@@ -66,6 +68,7 @@ class CachedVoice:
         self._program = program
         self._last: tuple[Phrase, ...] = ()
         self._writing: set[asyncio.Task[None]] = set()
+        self._patience_s = DISK_S
 
     def speak(self, occasion: Occasion, phrase: str = "") -> AsyncGenerator[bytes, None]:
         """See `ports.OwnVoice`. A call for help is written down even if nobody listens to what is returned."""
@@ -80,7 +83,8 @@ class CachedVoice:
         if written is None and not self._status().online:  # parents will want to know what the toy did without them
             said = phrases[0].id if phrases else "none"
             written = self._write_down("activity", durable=True, occasion=occasion.value, phrase=said)
-        if written is not None and not (await asyncio.wait({written}, timeout=DISK_S))[0]:
+        if written is not None and not (await asyncio.wait({written}, timeout=self._patience_s))[0]:
+            self._patience_s = HUNG_S
             _log.error("own voice: the disk is too slow to wait for, code=%s", occasion)
         spoken = False
         for chosen in phrases:
@@ -160,12 +164,16 @@ class CachedVoice:
     async def _asked(self, asking: Coroutine[Any, Any, T], otherwise: T) -> T:
         """What the cache answers; `otherwise` if it fails, or takes longer than a child waits."""
         try:
-            async with asyncio.timeout(DISK_S):
-                return await asking
+            async with asyncio.timeout(self._patience_s):
+                answer = await asking
         except TimeoutError:
+            self._patience_s = HUNG_S
             _log.error("own voice: the disk does not answer")
         except StoreError as error:
             _log.error("own voice: the cache failed: %s", error)
+        else:
+            self._patience_s = DISK_S
+            return answer
         return otherwise
 
 
