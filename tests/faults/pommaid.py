@@ -40,9 +40,9 @@ class Sight:
 def light_of(status: Status) -> str:
     """The name of the colour that the LED shows: what a child would call it; `dark` for hardly any light."""
     red, green, blue = status["lights"]["color"]
-    if max(red, green, blue) < 0.03:
+    if max(red, green, blue) < 0.05:
         return "dark"
-    lit = tuple(channel > 0.02 for channel in (red, green, blue))
+    lit = tuple(channel > 0.01 for channel in (red, green, blue))
     match lit:
         case (True, True, True):
             return "white" if max(red, green, blue) - min(red, green, blue) < 0.03 else "mixed"

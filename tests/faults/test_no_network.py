@@ -1,0 +1,123 @@
+"""The toy with no network, from its first moment: it lives, it answers, and what happened is told once, later."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from pommai.device.earcons import Earcon
+from pommai.device.states import LIMIT_S, Connecting
+from pommai.starter import PhraseKind
+from tests.faults.conftest import MakeRelay, MakeToy
+from tests.faults.pommaid import Pommaid
+from tests.faults.sounds import before, earcons, loud_ms, pitches, question, said
+from tests.faults.together import together
+
+ALONE_S: Final = 180.0 if os.environ.get("POMMAI_SOAK") else 25.0
+"""How long a toy is left with nothing at all: three minutes under `make soak`."""
+
+WATCHDOG_S: Final = 2.0
+"""What `tests.faults.pommaid` sets: the real unit has 30 s."""
+
+
+def spooled(toy: Pommaid) -> list[tuple[str, str, bool]]:
+    """Id, kind and urgency of all events in the toy's own database, in the order in which they happened."""
+    with closing(sqlite3.connect(f"file:{toy.folder / 'toy.db'}?mode=ro", uri=True)) as connection:
+        rows = connection.execute("SELECT id, kind, priority = 2 FROM events ORDER BY seq").fetchall()
+    return [(id, kind, bool(urgent)) for id, kind, urgent in rows]
+
+
+async def said_after(toy: Pommaid, **press: Any) -> bytes:
+    """What the toy says of its own after a press, heard to its end."""
+    await toy.until("offline")
+    await toy.hear()
+    await toy.press(**press)
+    await toy.until("playing")
+    await toy.until("offline", 60)
+    return await toy.hear()
+
+
+async def test_boots_plays_helps_and_tells_once_when_the_network_comes(
+    relay: MakeRelay, toy: MakeToy, tmp_path: Path
+) -> None:
+    lighthouse = relay()
+    async with toy(lighthouse.url, await lighthouse.token()) as bear:
+        assert bear.supervisor.times("READY=1")
+        began_s = time.monotonic()
+        await bear.until("offline")
+        assert time.monotonic() - began_s < LIMIT_S[Connecting] + 3
+        assert bear.lights("connecting") <= {"amber", "dark"}
+
+        greeting = await said_after(bear, say=question(tmp_path))
+        assert said(greeting, PhraseKind.AFFECTION) and before(greeting, PhraseKind.AFFECTION), "greeting, kind word"
+        assert earcons(greeting) == [], "nobody listens, so nothing says so"
+
+        await bear.tap(2)
+        await bear.until("playing")
+        await bear.until("offline", 60)
+        assert pitches(await bear.hear()) == pitches(greeting)
+
+        await bear.tap(3)
+        await bear.until("playing")
+        await bear.until("offline", 60)
+        status = await bear.hear()
+        assert said(status, PhraseKind.VOLUME_LOUD)
+        assert before(status, PhraseKind.VOLUME_LOUD), "and before its volume, that it is offline"
+
+        helped = await said_after(bear, hold_ms=4200)
+        assert said(helped, PhraseKind.HELP)
+        assert bear.lights("offline") <= {"white", "dark"} and "white" in bear.lights("offline")
+        assert bear.lights("playing") == {"green"}
+        assert "blue" in bear.lights("holding")
+
+        mine = spooled(bear)
+        assert [kind for _, kind, urgent in mine if urgent] == ["help"]
+        assert len(mine) >= 4
+        async with lighthouse:
+            await bear.until(lambda status: status["relay"]["reached"], 60)
+            await bear.until(lambda status: not status["cache"]["unsent"])
+            theirs = lighthouse.events()
+            assert theirs[0][1:] == ("help", True), "urgent first"
+            assert sorted(theirs) == sorted(mine), "each once"
+            assert [each for each in theirs if not each[2]] == [each for each in mine if not each[2]]
+
+
+async def test_a_toy_with_no_recorded_voice_still_makes_itself_heard(toy: MakeToy, tmp_path: Path) -> None:
+    async def with_espeak() -> None:
+        async with toy(name="toy-1", empty=True) as bear:
+            assert loud_ms(await said_after(bear, hold_ms=600)) > 1000, "a sentence"
+
+    async def with_no_voice_at_all() -> None:
+        nowhere = tmp_path / "empty"
+        nowhere.mkdir()
+        async with toy(name="toy-2", empty=True, env={"PATH": str(nowhere)}) as bear:
+            assert earcons(await said_after(bear, hold_ms=4200)) == [Earcon.ERROR], "the last resort: a sound"
+            assert [kind for _, kind, urgent in spooled(bear) if urgent] == ["help"], "and the call is kept"
+
+    await together(with_espeak=with_espeak(), with_no_voice_at_all=with_no_voice_at_all())
+
+
+@pytest.mark.timeout(ALONE_S + 60)
+async def test_with_nothing_at_all_it_stays_alive(no_card: None, toy: MakeToy) -> None:
+    """No network, no sound card; the watchdog is fed in time, and the light says how it is."""
+    sections = {"sound": {"kind": "card"}, "button": {"kind": "gpio"}, "lights": {"kind": "none"}}
+    shims = str(Path(__file__).parents[1] / "shims")
+    env = {"PYTHONPATH": shims}
+    async with toy(sections=sections, env=env) as bear:
+        began_s = time.monotonic()
+        while time.monotonic() - began_s < ALONE_S:
+            status = await bear.status()
+            assert not status["sound"]["present"] and not status["relay"]["reached"]
+            await asyncio.sleep(0.2)
+        assert bear.states()[-1] == "offline"
+        assert "white" in bear.lights("offline")
+        assert bear.supervisor.longest_silence_s("WATCHDOG=1") < WATCHDOG_S
+        assert (await bear.end())[0] == 0
+        assert "Traceback" not in bear.log
