@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from pommai.device.meter import TurnTraffic
 from pommai.device.ports import (
@@ -57,6 +58,7 @@ MAX_CODES: Final = 8
 """So many kinds of errors are told apart in a report; an event has room for 32 figures."""
 
 SMAPS: Final = Path("/proc/self/smaps_rollup")
+_KB: Final = re.compile(r"^(Rss|Pss): +([0-9]+) kB$", re.MULTILINE)
 
 
 class Diary(Protocol):
@@ -243,11 +245,10 @@ def _end(before: State, state: State) -> tuple[str, str] | None:
     return "failed", ErrorCode.UNAVAILABLE.value  # the connection went, and the turn with it
 
 
-def memory() -> dict[str, Any]:
+def memory() -> dict[str, Value]:
     """What the process uses, in kB; empty where the kernel does not tell. Reads a file: not for the loop's thread."""
     try:
-        lines = SMAPS.read_text(encoding="ascii").splitlines()
+        text = SMAPS.read_text(encoding="ascii")
     except OSError:
         return {}
-    values = dict(line.split(":", 1) for line in lines if line.startswith(("Rss:", "Pss:")))
-    return {f"{name.lower()}_kb": int(value.split()[0]) for name, value in values.items()}
+    return {f"{name.lower()}_kb": int(kb) for name, kb in _KB.findall(text)}
