@@ -63,10 +63,10 @@ class WallClock:
         return self._monotonic_s()
 
     def told(self, now_s: float) -> None:
-        """The relay says that it is `now_s`. The network knows better; a time that cannot be is not believed."""
+        """The relay says that it is `now_s`; a time that cannot be is not believed, and the network knows better."""
         if not EARLIEST_S <= now_s < LATEST_S:
             _log.warning("clock: the relay's clock is wrong, and not believed; set it")
-        elif not self._look():
+        else:
             self._ahead_s = now_s - self._monotonic_s()
             self._trusted = True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -335,6 +336,18 @@ def test_a_toy_that_was_off_all_night_has_had_its_break() -> None:
     assert life.toy.rest() is None
 
 
+def test_a_toy_that_thought_it_was_later_has_no_longer_break() -> None:
+    life = Life()
+    life.welcome(server_s=life.real_s + 7 * HOUR_S, max_conversation_s=600.0)  # by a relay that is wrong
+    life.talk(601)
+    life.reboot()
+    life.wait(10)
+    life.synchronised = True
+    assert life.toy.rest() is Rest.CONVERSATION_LIMIT
+    life.wait(BREAK_S - 9)
+    assert life.toy.rest() is None
+
+
 @pytest.mark.parametrize("jump_s", [-2 * DAY_S, -HOUR_S, -1, 1, HOUR_S, 2 * DAY_S])
 def test_a_clock_that_is_set_neither_ends_nor_lengthens_a_break(jump_s: float) -> None:
     life = Life()
@@ -381,6 +394,10 @@ def test_no_volume_passes_the_ceiling(wanted: float, ceiling: float) -> None:
     assert 0 <= life.toy.set_volume(wanted) <= ceiling
     life.reboot()
     assert 0 <= life.toy.volume <= ceiling
+
+
+def test_a_volume_that_is_no_number_is_silence_and_not_noise() -> None:
+    assert Life().toy.set_volume(math.nan) == 0.0
 
 
 # --- broken memories --------------------------------------------------------------------------------------------------

@@ -165,6 +165,13 @@ async def test_broken_packets_are_left_out_and_what_is_whole_is_heard(caplog: py
     ]
 
 
+async def test_what_is_recorded_is_not_said_a_second_time(program: Callable[[str], str], tmp_path: Path) -> None:
+    teddy = Teddy(program("exit 0"))
+    teddy.shelf.recordings["help-1"] = sound(8000)
+    assert ms(await teddy.say(Occasion.HELP)) == 120
+    assert not (tmp_path / "pid").exists()
+
+
 @pytest.mark.parametrize("packets", [(), (b"",), (b"\xff\xff\xff", b"")])
 async def test_a_recording_with_nothing_in_it_is_no_recording(packets: tuple[bytes, ...]) -> None:
     teddy = Teddy()
