@@ -17,16 +17,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from pommai.device.meter import TurnTraffic
-from pommai.device.ports import (
-    Failed,
-    FirstAudio,
-    Note,
-    Played,
-    RelayLost,
-    RelayReached,
-    StateChanged,
-    UtteranceEnded,
-)
+from pommai.device.ports import Failed, FirstAudio, Note, Played, RelayLost, RelayReached, StateChanged, UtteranceEnded
 from pommai.device.states import (
     Booting,
     Error,
