@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import Final
 
-from pommai.audio import level_dbfs
+from pommai.audio import SPEECH, level_dbfs
 from pommai.codec import Framer, OpusEncoder
 from pommai.device.ports import Mic, Uplink
 from pommai.errors import HardwareError
@@ -21,9 +21,10 @@ _log = logging.getLogger(__name__)
 SILENT_S: Final = 3.0
 """An open microphone that gives nothing for this long is broken; a sound card may take 1.6 s to begin."""
 
-
 QUIET_DBFS: Final = -50.0
 """A room in which nobody speaks; what is below it throughout is silence."""
+
+ROUNDING_S: Final = 0.001
 
 
 class Recorder:
@@ -90,7 +91,8 @@ class Recorder:
 
     def _hear(self, pcm: bytes) -> None:
         self._expect_sound()
-        if asyncio.get_running_loop().time() < self._deaf_until_s:
+        began_s = asyncio.get_running_loop().time() - SPEECH.ms(len(pcm)) / 1000
+        if began_s < self._deaf_until_s - ROUNDING_S:
             return
         if not self._heard_anything:
             self._heard_anything = level_dbfs(pcm) >= QUIET_DBFS

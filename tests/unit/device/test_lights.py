@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pommai.device import lights
-from pommai.device.lights import MIN_BRIGHTNESS, OPEN_MIC_BLUE, Color, Mood, Pattern, dimmed, pattern_for
+from pommai.device.lights import MIN_BRIGHTNESS, OPEN_MIC_BLUE, Color, Mood, Pattern, dimmed, interval_s, pattern_for
 from pommai.device.states import (
     Booting,
     Connecting,
@@ -173,6 +173,26 @@ def test_no_mood_looks_like_an_open_microphone_for_longer_than_a_second(mood: Mo
 @pytest.mark.parametrize(("brightness", "factor"), [(1.0, 1.0), (0.5, 0.5), (0.1, 0.1), (0.0, 0.1), (7.0, 1.0)])
 def test_brightness_dims_every_channel_alike(brightness: float, factor: float) -> None:
     assert dimmed(Color(1.0, 0.5, 0.0), brightness) == Color(factor, 0.5 * factor, 0.0)
+
+
+BLINKS = {lights.listening, lights.error, lights.guardian_alert, lights.low_battery, lights.updating, lights.test}
+
+
+@pytest.mark.parametrize("pattern", sorted(set(GOLDEN) - BLINKS, key=repr), ids=lambda pattern: pattern.__name__)
+def test_no_step_of_a_smooth_pattern_is_coarse(pattern: Pattern) -> None:
+    pause_s = interval_s(pattern)
+    pictures = [pattern(n * pause_s) for n in range(500)]
+    steps = [
+        max(abs(old.red - new.red), abs(old.green - new.green), abs(old.blue - new.blue))
+        for old, new in itertools.pairwise(pictures)
+    ]
+    assert max(steps) <= (0.25 if pattern is lights.celebrate else 0.065)
+
+
+@pytest.mark.parametrize("pattern", sorted(BLINKS, key=repr), ids=lambda pattern: pattern.__name__)
+def test_no_blink_falls_between_two_pictures(pattern: Pattern) -> None:
+    shortest_s = {lights.low_battery: 0.5, lights.updating: 0.5, lights.test: 1.0}.get(pattern, 0.1)
+    assert interval_s(pattern) <= 0.4 * shortest_s
 
 
 def test_states_that_a_child_must_tell_apart_look_different() -> None:
