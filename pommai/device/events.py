@@ -127,7 +127,9 @@ class HeldForRestart:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The button came up after a hold."""
+    """The button came up after a hold. `long`: one so long that it had been told as `HeldLong`."""
+
+    long: bool = False
 
 
 @dataclass(frozen=True, slots=True)

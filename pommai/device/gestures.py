@@ -87,7 +87,7 @@ class Gestures:
             return Pressed()
         if self._told:
             self._taps = 0
-            return Released()
+            return Released(long=any(isinstance(hold, HeldLong) for _, hold in self._holds[: self._told]))
         self._taps += 1
         self._ended_ms = at_ms
         return Tapped(self._taps)

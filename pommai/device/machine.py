@@ -120,6 +120,8 @@ def _waiting(state: Idle | Connecting | Offline, event: Event) -> Step:
     match event:
         case HeldLong():  # the microphone failed meanwhile, or the reason for the press has gone
             return say(turn + 1, Occasion.HELP, state)
+        case HeldForRestart():  # the button that called for help is still down, and the help has been heard
+            return say(turn + 1, Occasion.RESTARTING, Stopping(turn, restart=True))
         case PlayRequested(occasion, phrase):
             return say(turn + 1, occasion, state, phrase)
         case Connected(paused):
@@ -157,7 +159,7 @@ def _showing(state: Error, event: Event) -> Step:
     match event:
         case TimeLimitReached():
             return _uncovered(state)
-        case Pressed() | HeldLong() | PlayRequested() if not isinstance(state.then, Stopping):
+        case Pressed() | HeldLong() | HeldForRestart() | PlayRequested() if not isinstance(state.then, Stopping):
             return step(_numbered(state.then, state.turn), event)
     return _beneath(state, event)
 
@@ -165,7 +167,7 @@ def _showing(state: Error, event: Event) -> Step:
 def _paused(state: Paused, event: Event) -> Step:
     turn = state.turn
     match event:
-        case Released() | Tapped(1):
+        case Released(long=False) | Tapped(1):  # a longer hold was a call for help, and has been answered
             return say(turn + 1, excuse(state.why), state)
         case Tapped(3):
             return say(turn + 1, Occasion.STATUS, state)

@@ -100,6 +100,7 @@ EVENTS: tuple[Event, ...] = (
     HeldLong(),
     HeldForRestart(),
     Released(),
+    Released(long=True),
     Tapped(1),
     Tapped(2),
     Tapped(3),

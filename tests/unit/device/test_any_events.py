@@ -77,6 +77,7 @@ ANYTHING: Final[tuple[Event, ...]] = (
     HeldLong(),
     HeldForRestart(),
     Released(),
+    Released(long=True),
     Tapped(1),
     Tapped(2),
     Tapped(3),

@@ -79,7 +79,7 @@ def test_a_hold_ends_a_row_of_taps() -> None:
 def test_a_late_question_catches_up_in_order() -> None:
     gestures = Gestures()
     assert gestures.edge(True, 0) == [Pressed()]
-    assert gestures.edge(False, 5_000) == [Held(), HeldLong(), Released()]
+    assert gestures.edge(False, 5_000) == [Held(), HeldLong(), Released(long=True)]
     assert gestures.edge(True, 6_000) == [Pressed()]
     assert gestures.edge(False, 6_010) == []
     assert gestures.edge(True, 9_000) == [Tapped(1), Pressed()]
@@ -93,7 +93,7 @@ def test_a_hold_becomes_a_call_for_help_and_then_may_mean_a_restart_each_once() 
         (1_300, Held()),
         (5_000, HeldLong()),
         (11_000, HeldForRestart()),
-        (15_000, Released()),
+        (15_000, Released(long=True)),
     ]
 
 
@@ -101,9 +101,9 @@ def test_a_hold_becomes_a_call_for_help_and_then_may_mean_a_restart_each_once() 
     ("let_go_ms", "last"),
     [
         (3_999, [Held(), Released()]),
-        (4_000, [Held(), HeldLong(), Released()]),
-        (9_999, [Held(), HeldLong(), Released()]),
-        (10_000, [Held(), HeldLong(), HeldForRestart(), Released()]),
+        (4_000, [Held(), HeldLong(), Released(long=True)]),
+        (9_999, [Held(), HeldLong(), Released(long=True)]),
+        (10_000, [Held(), HeldLong(), HeldForRestart(), Released(long=True)]),
     ],
 )
 def test_each_length_of_a_hold_is_met_exactly(let_go_ms: float, last: list[Gesture]) -> None:
@@ -114,13 +114,13 @@ def test_each_length_of_a_hold_is_met_exactly(let_go_ms: float, last: list[Gestu
 def test_a_long_hold_does_not_count_as_a_tap_nor_shorten_the_next() -> None:
     edges = [(0, True), (5_000, False), (5_100, True), (5_200, False), (5_300, True), (9_300, False)]
     assert [gesture for _, gesture in told(Gestures(), *edges)][3:] == [
-        Released(),
+        Released(long=True),
         Pressed(),
         Tapped(1),
         Pressed(),
         Held(),
         HeldLong(),
-        Released(),
+        Released(long=True),
     ]
 
 
@@ -183,8 +183,9 @@ def test_any_edges_make_whole_presses_and_end_with_the_true_level(pauses: list[t
                 assert pressed_ms is not None
                 assert (time_ms - pressed_ms, gesture) == holds[len(held)]
                 held.append(gesture)
-            case Released():
+            case Released(long):
                 assert pressed_ms is not None and held
+                assert long == (HeldLong() in held)
                 pressed_ms = None
             case Tapped():
                 assert pressed_ms is not None and not held

@@ -294,6 +294,19 @@ def test_a_restart_that_cannot_be_announced_comes_all_the_same() -> None:
     assert (state, effects) == (Stopping(7, restart=True), [StopSpeaker(), Stop()])
 
 
+def test_a_restart_is_announced_also_when_the_help_has_been_heard_to_its_end() -> None:
+    state, effects = tell(Playing(7, Offline(7)), PlaybackFinished(7), HeldForRestart())
+    assert (state, effects) == (Playing(8, Stopping(7, restart=True)), [Play(8, Occasion.RESTARTING)])
+    state, effects = step(Error(7, ErrorCode.UNAVAILABLE, Idle(7)), HeldForRestart())
+    assert (state, effects) == (Playing(8, Stopping(7, restart=True)), [Play(8, Occasion.RESTARTING)])
+
+
+def test_whoever_called_for_help_hears_no_excuse_when_the_button_comes_up() -> None:
+    resting = Paused(7, ErrorCode.PAUSED, Idle(7))
+    state, effects = tell(resting, HeldLong(), PlaybackFinished(8), Released(long=True))
+    assert (state, effects) == (Paused(8, ErrorCode.PAUSED, Idle(7)), [Play(8, Occasion.HELP)])
+
+
 # --- rest -------------------------------------------------------------------------------------------------------------
 
 

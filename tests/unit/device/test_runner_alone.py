@@ -1,0 +1,645 @@
+"""The toy without a relay, and with its parents: gestures, help, limits, an interrupted reply, and the last second."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from pommai.audio import SPEECH
+from pommai.device.events import Earcon, Occasion
+from pommai.device.lights import Mood
+from pommai.device.mouth import ECHO_S
+from pommai.device.ports import ResumePoint
+from pommai.device.recorder import SILENT_S
+from pommai.device.runner import Ending
+from pommai.device.states import (
+    LIMIT_S,
+    Connecting,
+    Error,
+    Fault,
+    Holding,
+    Idle,
+    Interrupted,
+    Listening,
+    Offline,
+    Paused,
+    Playing,
+    Speaking,
+    State,
+    Stopping,
+    Thinking,
+)
+from pommai.errors import ConnectError
+from pommai.limits import Rest
+from pommai.protocol import RESUME_S, AudioFrame, Cancel, ErrorCode, SpeakingEnd, SpeakingStart
+from pommai.protocol import Error as ErrorMessage
+
+from .monitor import decoded
+from .rig import BEEPS, PACKET, TALK, WORDS, FakeAllowance, Toy, now_s, reply, running, welcome
+from .virtual_time import in_virtual_time
+
+GONE = ConnectError("gone")
+
+
+async def offline(toy: Toy) -> None:
+    """Lose the relay for good."""
+    toy.relay.lost(GONE)
+    await asyncio.sleep(LIMIT_S[Connecting] + 0.1)
+    assert isinstance(toy.state, Offline)
+    toy.diary.take()
+    toy.speaker.take_heard()
+
+
+async def asked(toy: Toy) -> int:
+    """A whole utterance, sent; the turn."""
+    await toy.hold(0.5)
+    assert isinstance(toy.state, Thinking)
+    return toy.state.turn
+
+
+# --- gestures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("taps", "says"), [(1, []), (2, ["says repeat"]), (3, ["says repeat", "says status"])])
+@pytest.mark.parametrize("connected", [True, False])
+@in_virtual_time
+async def test_taps_repeat_and_tell_the_status_with_and_without_a_network(
+    taps: int, says: list[str], connected: bool
+) -> None:
+    async with running(Toy(voice=True)) as toy:
+        if not connected:
+            await offline(toy)
+        await toy.tap(taps)
+        await asyncio.sleep(2)
+        assert toy.said == says
+        assert isinstance(toy.state, Idle if connected else Offline)
+        assert not [line for line in toy.diary.lines if isinstance(line, tuple)], "nothing was sent"
+
+
+@in_virtual_time
+async def test_a_double_tap_repeats_the_last_reply_also_when_the_relay_has_gone() -> None:
+    async with running(Toy(voice=True)) as toy:
+        await reply(toy, await asked(toy), 10)
+        await asyncio.sleep(2)
+        assert toy.speaker.take_heard() == decoded([PACKET] * 10)
+        await offline(toy)
+        await toy.tap(2)
+        await asyncio.sleep(2)
+        assert toy.speaker.take_heard() == decoded([PACKET] * 10)
+        assert toy.said == []
+
+
+@in_virtual_time
+async def test_a_hold_without_a_relay_is_an_activity_and_nothing_is_recorded() -> None:
+    async with running(Toy(voice=True)) as toy:
+        await offline(toy)
+        toy.mic.speak(TALK)
+        await toy.hold(0.9)
+        await asyncio.sleep(1)
+        assert toy.diary.take() == [
+            Holding(1, Offline(0)),
+            "mic open",
+            "wake",
+            Playing(1, Offline(0)),
+            "mic closed",
+            "says activity",
+            "speaker began",
+            Offline(1),
+        ]
+        assert toy.speaker.take_heard() == WORDS
+
+
+@in_virtual_time
+async def test_a_call_for_help_is_answered_after_four_seconds_while_the_button_is_down() -> None:
+    async with running(Toy(voice=True)) as toy:
+        await offline(toy)
+        toy.mic.speak(TALK * 4)
+        toy.button.press()
+        await asyncio.sleep(3.9)
+        assert toy.said == []
+        await asyncio.sleep(0.2)
+        assert toy.said == ["says help"]
+        assert not toy.mic.is_open
+        await asyncio.sleep(2)
+        toy.button.release()
+        await asyncio.sleep(0.5)
+        assert toy.state == Offline(1)
+        assert toy.said == ["says help"]
+
+
+@pytest.mark.parametrize("why", [Rest.PAUSED, Rest.QUIET_HOURS])
+@in_virtual_time
+async def test_a_resting_toy_answers_a_call_for_help_and_opens_no_microphone(why: Rest) -> None:
+    allowance = FakeAllowance()
+    allowance.why = why
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        await toy.hold(12.0)
+        await asyncio.sleep(2)
+        assert toy.said == ["says help"]
+        assert isinstance(toy.state, Paused)
+        assert not toy.knows("mic open")
+
+
+@pytest.mark.parametrize("speaks", [False, True])
+@pytest.mark.parametrize("connected", [True, False])
+@in_virtual_time
+async def test_ten_silent_seconds_restart_the_toy_and_ten_seconds_of_talk_do_not(speaks: bool, connected: bool) -> None:
+    async with running(Toy(voice=True)) as toy:
+        if not connected:
+            await offline(toy)
+        if speaks:
+            toy.mic.speak(TALK * 12)
+        toy.button.press()
+        await asyncio.sleep(11)
+        assert ("says restarting" in toy.said) == (not speaks)
+        assert ("says help" in toy.said) == (not connected)
+        await asyncio.sleep(1)
+        toy.button.release()
+        await asyncio.sleep(1)
+        assert toy.task is not None
+        assert toy.task.done() == (not speaks)
+        if not speaks:
+            assert await toy.ended() is Ending.RESTART
+            assert isinstance(toy.state, Stopping)
+
+
+@in_virtual_time
+async def test_a_resting_toy_is_not_restarted_by_a_silence_of_before() -> None:
+    allowance = FakeAllowance()
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        await toy.tap(1)  # in a silent room
+        allowance.why = Rest.PAUSED
+        await asyncio.sleep(2)
+        await toy.hold(12.0)
+        await asyncio.sleep(2)
+        assert isinstance(toy.state, Paused)
+
+
+@in_virtual_time
+async def test_a_restart_in_mid_turn_tells_the_relay_to_forget_it() -> None:
+    async with running(Toy(voice=True)) as toy:
+        toy.button.press()
+        await asyncio.sleep(10.1)
+        assert toy.state == Playing(1, Stopping(1, restart=True))
+        assert toy.knows(Cancel(1))
+        assert not toy.mic.is_open
+
+
+@in_virtual_time
+async def test_a_microphone_that_gives_nothing_is_no_silence() -> None:
+    async with running(Toy(voice=True)) as toy:
+        toy.mic.is_mute = True
+        await toy.hold(12.0)
+        await asyncio.sleep(2)
+        assert toy.said == ["says help"]
+        assert toy.knows(Error(1, Fault.SOUND, Idle(1)))
+        assert toy.state == Idle(2)
+
+
+# --- sounds -----------------------------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_the_toy_never_hears_its_own_earcons() -> None:
+    async with running(Toy(earcons=BEEPS)) as toy:
+        toy.button.press()
+        toy.mic.speak(TALK)  # in place of the echo of the beep, and longer than it
+        deaf_s = SPEECH.ms(len(BEEPS[Earcon.START])) / 1000 + ECHO_S
+        await asyncio.sleep(deaf_s)
+        toy.mic.speak(b"")
+        await asyncio.sleep(1.005 - deaf_s)
+        assert toy.runner._recorder.silent
+        toy.button.release()
+        await asyncio.sleep(1)
+        assert toy.speaker.take_heard() == BEEPS[Earcon.START] + BEEPS[Earcon.END]
+        packets = sum(line[1] for line in toy.diary.take() if isinstance(line, tuple))
+        assert packets in range(13, 16)  # 860 ms
+
+
+@in_virtual_time
+async def test_a_barge_in_is_silent_within_50_ms_and_does_not_hear_the_toy() -> None:
+    async with running(Toy(voice=True, earcons=BEEPS)) as toy:
+        await reply(toy, await asked(toy), 100)
+        await asyncio.sleep(1)
+        assert isinstance(toy.state, Speaking)
+        toy.mic.speak(TALK[: SPEECH.bytes(1000 * ECHO_S)])
+        toy.speaker.take_heard()
+        pressed_s = now_s()
+        toy.button.press()
+        await asyncio.sleep(2)
+        assert toy.speaker.sounds[-1][1] <= pressed_s + 0.05
+        assert toy.speaker.take_heard() == b""
+        assert toy.runner._recorder.silent, "the end of its own words was heard as the child's"
+        assert toy.state == Listening(2, started=True)
+        toy.button.release()
+
+
+@pytest.mark.parametrize("code", [ErrorCode.UNAVAILABLE, ErrorCode.INTERNAL])
+@in_virtual_time
+async def test_a_reply_that_fails_half_way_ends_with_the_earcon_of_an_error(code: ErrorCode) -> None:
+    async with running(Toy(earcons=BEEPS)) as toy:
+        turn = await asked(toy)
+        await reply(toy, turn, 50, end=False)
+        await asyncio.sleep(0.5)
+        toy.speaker.take_heard()
+        toy.relay.received(ErrorMessage(code, turn=turn))
+        await asyncio.sleep(0.05)
+        assert toy.state == Error(turn, code, Idle(turn))
+        await asyncio.sleep(1)
+        heard = toy.speaker.take_heard()
+        assert heard.endswith(BEEPS[Earcon.ERROR])
+        await asyncio.sleep(LIMIT_S[Error])
+        assert toy.state == Idle(turn)
+
+
+@in_virtual_time
+async def test_a_phrase_that_somebody_asks_for_is_said_only_while_nobody_else_has_the_word() -> None:
+    async with running(Toy(voice=True)) as toy:
+        assert toy.runner.say(Occasion.PHRASE, "song-1")
+        await asyncio.sleep(1)
+        assert toy.said == ["says phrase song-1"]
+        turn = await asked(toy)
+        assert not toy.runner.say(Occasion.PHRASE, "song-1")
+        await reply(toy, turn, 20)
+        assert isinstance(toy.state, Speaking)
+        assert not toy.runner.say(Occasion.LOW_BATTERY)
+        await asyncio.sleep(3)
+        assert toy.said == ["says phrase song-1"]
+
+
+@in_virtual_time
+async def test_a_speaker_that_fails_is_seen_and_the_toy_lives_on() -> None:
+    async with running(Toy(voice=True, earcons=BEEPS)) as toy:
+        toy.speaker.is_broken = True
+        await offline(toy)
+        await toy.hold(0.5)
+        await asyncio.sleep(0.1)
+        assert toy.state == Error(1, Fault.SOUND, Offline(0))
+        await asyncio.sleep(LIMIT_S[Error])
+        assert toy.state == Offline(1)
+        toy.speaker.is_broken = False
+        await toy.hold(0.5)
+        await asyncio.sleep(1)
+        assert toy.speaker.take_heard() == WORDS
+
+
+# --- parents ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("why", "says"),
+    [(Rest.QUIET_HOURS, "says bedtime"), (Rest.PAUSED, "says resting"), (Rest.DAILY_LIMIT, "says resting")],
+)
+@in_virtual_time
+async def test_a_resting_toy_excuses_itself_and_wakes_up_again(why: Rest, says: str) -> None:
+    allowance = FakeAllowance()
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        allowance.why = why
+        await asyncio.sleep(1.1)
+        assert toy.state == Paused(0, ErrorCode(why), Idle(0))
+        await toy.hold(1.0)
+        await asyncio.sleep(1)
+        assert toy.said == [says]
+        assert not toy.knows("mic open")
+        allowance.why = None
+        await asyncio.sleep(1.1)
+        assert toy.state == Idle(1)
+
+
+@in_virtual_time
+async def test_a_limit_that_is_reached_in_mid_turn_waits_for_the_end_of_the_reply() -> None:
+    allowance = FakeAllowance()
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        toy.button.press()
+        await asyncio.sleep(0.5)
+        allowance.why = Rest.DAILY_LIMIT
+        await asyncio.sleep(2)
+        assert toy.state == Listening(1, started=True)
+        toy.button.release()
+        await asyncio.sleep(2)
+        assert toy.state == Thinking(1)
+        await reply(toy, 1, 50)
+        await asyncio.sleep(2.9)
+        assert toy.state == Speaking(1)
+        await asyncio.sleep(0.15)
+        assert toy.state == Paused(1, ErrorCode.DAILY_LIMIT, Idle(1)), "before a child can press again"
+        assert toy.speaker.take_heard() == decoded([PACKET] * 50)
+
+
+@in_virtual_time
+async def test_a_turn_that_the_relay_does_not_allow_is_excused_and_holds_until_the_relay_says_otherwise() -> None:
+    allowance = FakeAllowance()
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        toy.button.press()
+        await asyncio.sleep(0.5)
+        toy.relay.received(ErrorMessage(ErrorCode.CONVERSATION_LIMIT, turn=1))
+        await asyncio.sleep(3)
+        toy.button.release()
+        assert toy.said == ["says resting"]
+        assert isinstance(toy.state, Paused)
+        await asyncio.sleep(60)
+        assert isinstance(toy.state, Paused)
+        toy.relay.lost(GONE)
+        toy.relay.welcomed(welcome())
+        await asyncio.sleep(0.1)
+        assert isinstance(toy.state, Idle)
+
+
+@in_virtual_time
+async def test_what_parents_allow_holds_without_a_relay() -> None:
+    allowance = FakeAllowance()
+    allowance.why = Rest.QUIET_HOURS
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        toy.relay.lost(GONE)
+        await asyncio.sleep(30)
+        assert toy.state == Paused(0, ErrorCode.QUIET_HOURS, Connecting(0))
+        await toy.hold(0.5)
+        assert toy.said == ["says bedtime"]
+
+
+@in_virtual_time
+async def test_the_talk_of_child_and_toy_is_counted_and_nothing_else() -> None:
+    allowance = FakeAllowance()
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        await asyncio.sleep(10)
+        assert allowance.talked_s == 0
+        await toy.hold(2.0)  # of these 0.3 s might still have been a tap
+        await asyncio.sleep(1.5)
+        assert allowance.talked_s == pytest.approx(1.7, abs=0.02)
+        await reply(toy, 1, 50)
+        await asyncio.sleep(1.5)
+        assert allowance.talked_s == pytest.approx(1.7 + 1.5, abs=1.0), "also while it goes on"
+        await asyncio.sleep(5)
+        assert allowance.talked_s == pytest.approx(1.7 + 3.0, abs=0.03)
+        await toy.tap(3)
+        await asyncio.sleep(5)
+        await offline(toy)
+        await toy.hold(2.0)
+        await asyncio.sleep(5)
+        assert allowance.talked_s == pytest.approx(1.7 + 3.0, abs=0.03)
+
+
+# --- a reply that breaks off ------------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_a_reply_that_is_resumed_goes_on_without_a_gap() -> None:
+    async with running(Toy(voice=True)) as toy:
+        turn = await asked(toy)
+        assert toy.relay.resume_point() is None
+        await reply(toy, turn, 40, end=False)  # 2.4 s
+        await asyncio.sleep(0.5)
+        assert toy.relay.resume_point() is None, "there is a connection"
+        toy.relay.lost(GONE)
+        await asyncio.sleep(0.5)
+        assert toy.state == Interrupted(turn, began=True)
+        assert toy.relay.resume_point() == ResumePoint(turn, 40)
+        toy.relay.welcomed(welcome(resumed=turn))
+        toy.relay.received(SpeakingStart(turn))
+        for sequence in range(38, 80):
+            toy.relay.received(AudioFrame(turn, sequence, PACKET))
+        toy.relay.received(SpeakingEnd(turn))
+        await asyncio.sleep(5)
+        assert toy.speaker.take_heard() == decoded([PACKET] * 80)
+        assert toy.speaker.silences == []
+        assert toy.state == Idle(turn)
+        assert toy.said == []
+
+
+@in_virtual_time
+async def test_a_reply_that_had_not_begun_is_resumed_from_its_first_packet() -> None:
+    async with running(Toy(voice=True)) as toy:
+        turn = await asked(toy)
+        toy.relay.lost(GONE)
+        await asyncio.sleep(0.1)
+        assert toy.relay.resume_point() == ResumePoint(turn, 0)
+        toy.relay.welcomed(welcome(resumed=turn))
+        await asyncio.sleep(0.1)
+        assert toy.state == Thinking(turn)
+        await reply(toy, turn, 10)
+        await asyncio.sleep(2)
+        assert toy.speaker.take_heard() == decoded([PACKET] * 10)
+
+
+@in_virtual_time
+async def test_a_reply_that_is_wholly_here_needs_no_connection() -> None:
+    async with running(Toy(voice=True)) as toy:
+        turn = await asked(toy)
+        await reply(toy, turn, 40)
+        toy.relay.lost(GONE)
+        await asyncio.sleep(0.1)
+        assert toy.state == Playing(turn, Connecting(turn))
+        assert toy.relay.resume_point() is None
+        toy.relay.lost(GONE)
+        await asyncio.sleep(5)
+        assert toy.speaker.take_heard() == decoded([PACKET] * 40)
+        assert toy.said == []
+
+
+@pytest.mark.parametrize("returns", [True, False])
+@in_virtual_time
+async def test_a_reply_that_is_not_resumed_ends_with_one_friendly_sentence(returns: bool) -> None:
+    async with running(Toy(voice=True)) as toy:
+        await reply(toy, await asked(toy), 20, end=False)
+        toy.relay.lost(GONE)
+        await asyncio.sleep(5)
+        if returns:
+            toy.relay.welcomed(welcome())
+        await asyncio.sleep(RESUME_S)
+        assert toy.said == ["says lost_thread" if returns else "says unreachable"]
+        assert isinstance(toy.state, Idle if returns else Offline)
+
+
+@in_virtual_time
+async def test_a_child_who_presses_instead_gives_the_reply_up() -> None:
+    async with running(Toy(voice=True)) as toy:
+        turn = await asked(toy)
+        await reply(toy, turn, 20, end=False)
+        toy.relay.lost(GONE)
+        await asyncio.sleep(0.1)
+        toy.button.press()
+        await asyncio.sleep(0.1)
+        assert toy.state == Holding(turn + 1, Connecting(turn))
+        assert toy.relay.resume_point() is None
+        toy.relay.welcomed(welcome(resumed=turn))  # it was asked before
+        await asyncio.sleep(0.1)
+        assert toy.knows(Cancel(turn))
+        toy.button.release()
+
+
+# --- moods ------------------------------------------------------------------------------------------------------------
+
+
+@in_virtual_time
+async def test_the_mood_of_a_reply_is_shown_while_it_begins_and_never_over_an_open_microphone() -> None:
+    async with running() as toy:
+        turn = await asked(toy)
+        toy.shown.clear()
+        await reply(toy, turn, 100, mood="alert")
+        await asyncio.sleep(1)
+        assert {(c.red, c.green, c.blue) for _, c in toy.shown} == {(1.0, 0.5, 0.0), (0.0, 0.0, 0.0)}
+        toy.shown.clear()
+        toy.button.press()
+        await asyncio.sleep(1)
+        assert all(c.red == c.green == 0 and c.blue >= 0.6 for _, c in toy.shown)
+        assert toy.shown
+        toy.button.release()
+
+
+@in_virtual_time
+async def test_the_next_reply_without_a_mood_shows_none() -> None:
+    async with running() as toy:
+        await reply(toy, await asked(toy), 1, mood="celebrate")
+        await asyncio.sleep(4)
+        await reply(toy, await asked(toy), 50)
+        toy.shown.clear()
+        await asyncio.sleep(1)
+        assert toy.shown == []
+        assert (toy.lights.color.red, toy.lights.color.green) == (0.0, 1.0)
+
+
+@in_virtual_time
+async def test_a_mood_that_somebody_asks_for_is_shown() -> None:
+    async with running() as toy:
+        toy.runner.show(Mood.CELEBRATE, 1.0)
+        await asyncio.sleep(0.5)
+        assert len({round(c.red + 2 * c.green + 4 * c.blue) for _, c in toy.shown}) > 3
+
+
+# --- the last second --------------------------------------------------------------------------------------------------
+
+
+async def _nothing(toy: Toy) -> None:
+    pass
+
+
+async def _listening(toy: Toy) -> None:
+    toy.button.press()
+    await asyncio.sleep(0.5)
+
+
+async def _pressed(toy: Toy) -> None:
+    toy.button.press()
+    await asyncio.sleep(0.2)
+
+
+async def _thinking(toy: Toy) -> None:
+    await asked(toy)
+
+
+async def _speaking(toy: Toy) -> None:
+    await reply(toy, await asked(toy), 100, end=False)
+    await asyncio.sleep(0.5)
+
+
+async def _interrupted(toy: Toy) -> None:
+    await _speaking(toy)
+    toy.relay.lost(GONE)
+    await asyncio.sleep(0.1)
+
+
+async def _holding(toy: Toy) -> None:
+    await offline(toy)
+    await _listening(toy)
+
+
+async def _playing(toy: Toy) -> None:
+    toy.runner.say(Occasion.PHRASE, "song-1")
+    await asyncio.sleep(0.2)
+
+
+async def _failed(toy: Toy) -> None:
+    turn = await asked(toy)
+    toy.relay.received(ErrorMessage(ErrorCode.INTERNAL, turn=turn))
+    await asyncio.sleep(0.5)
+
+
+ENDS: list[tuple[Callable[[Toy], Awaitable[None]], type[State], Earcon | None]] = [
+    (_nothing, Idle, None),
+    (offline, Offline, None),
+    (_failed, Error, None),
+    (_pressed, Listening, Earcon.END),
+    (_holding, Holding, Earcon.END),
+    (_listening, Listening, Earcon.ERROR),
+    (_thinking, Thinking, Earcon.ERROR),
+    (_speaking, Speaking, Earcon.ERROR),
+    (_interrupted, Interrupted, Earcon.ERROR),
+    (_playing, Playing, Earcon.ERROR),
+]
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["whole", "no speaker"])
+@pytest.mark.parametrize(("lead", "state", "earcon"), ENDS, ids=[lead.__name__.strip("_") for lead, _, _ in ENDS])
+@in_virtual_time
+async def test_the_end_comes_within_a_second_and_a_turn_that_it_cuts_off_ends_with_an_earcon(
+    lead: Callable[[Toy], Awaitable[None]], state: type[State], earcon: Earcon | None, broken: bool
+) -> None:
+    async with running(Toy(voice=True, earcons=BEEPS)) as toy:
+        await lead(toy)
+        assert isinstance(toy.state, state)
+        toy.speaker.take_heard()
+        toy.speaker.is_broken = broken
+        began_s = now_s()
+        toy.runner.stop()
+        assert await toy.ended() is Ending.STOPPED
+        assert now_s() - began_s < 1.0
+        heard = toy.speaker.take_heard()
+        if not broken:
+            assert heard.endswith(BEEPS[earcon]) if earcon else heard == b""
+        assert not toy.mic.is_open
+
+
+@in_virtual_time
+async def test_a_restart_that_is_commanded_says_so() -> None:
+    async with running() as toy:
+        toy.runner.stop(restart=True)
+        assert await toy.ended() is Ending.RESTART
+
+
+# --- alive ------------------------------------------------------------------------------------------------------------
+
+
+async def _no_network(toy: Toy) -> None:
+    await asyncio.sleep(180)
+
+
+async def _no_sound(toy: Toy) -> None:
+    toy.speaker.is_broken = toy.mic.is_broken = True
+    for _ in range(20):
+        await toy.hold(0.5)
+        await asyncio.sleep(5)
+
+
+async def _a_deaf_card(toy: Toy) -> None:
+    toy.mic.is_mute = True
+    for _ in range(5):
+        await toy.hold(SILENT_S + 2)
+        await asyncio.sleep(5)
+
+
+async def _a_story(toy: Toy) -> None:
+    toy.relay.welcomed(welcome())
+    await asyncio.sleep(0.1)
+    turn = await asked(toy)
+    for sequence in range(600):
+        if sequence == 0:
+            toy.relay.received(SpeakingStart(turn))
+        toy.relay.received(AudioFrame(turn, sequence, PACKET))
+        await asyncio.sleep(0.06)
+
+
+@pytest.mark.parametrize("life", [_no_network, _no_sound, _a_deaf_card, _a_story], ids=lambda f: f.__name__.strip("_"))
+@in_virtual_time
+async def test_whoever_watches_is_told_every_second_whatever_happens(
+    life: Callable[[Toy], Awaitable[None]],
+) -> None:
+    signs: list[float] = []
+    toy = Toy(voice=True, allowance=FakeAllowance(), earcons=BEEPS, on_alive=lambda: signs.append(now_s()))
+    async with running(toy, connected=False):
+        await life(toy)
+        signs.append(now_s())
+        assert max(later - sign for sign, later in itertools.pairwise(signs)) <= 1.01
+        assert toy.task is not None and not toy.task.done()
