@@ -92,7 +92,8 @@ class Answers:
             "uptime_s": round(time.monotonic() - self._began_s, 1),
             "version": __version__,
             "python": ".".join(map(str, sys.version_info[:3])),
-            "last_turn": book.last_turn.data() if book.last_turn is not None else None,
+            "last_turn": toy.telemetry.last_turn or None,
+            "availability": toy.availability(),
         }
 
     def _sound(self) -> Mapping[str, Any]:

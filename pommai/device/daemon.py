@@ -27,7 +27,7 @@ from pommai.device.hardware import Hardware, assemble
 from pommai.device.lights import Mood
 from pommai.device.loading import changes, load_settings
 from pommai.device.logs import kept_log, start_logging
-from pommai.device.runner import Ending, Runner
+from pommai.device.runner import Ending
 from pommai.device.settings import DeviceSettings
 from pommai.device.supervisor import Supervisor
 from pommai.device.toy import Toy
@@ -124,7 +124,7 @@ class Daemon:
         self._supervisor = Supervisor.from_environment(environ)
         self._control = Control(Path(settings.control.socket))
         self._reload = asyncio.Event()
-        self._runner: Runner | None = None
+        self._toy: Toy | None = None
         self._is_told_to_end = False
         self._is_ready = False
 
@@ -142,15 +142,15 @@ class Daemon:
             async with AsyncExitStack() as stack:
                 cache = await Cache.open(self._settings.cache)
                 stack.push_async_callback(cache.close)
-                hardware = await assemble(self._settings, stack)
+                hardware = await assemble(self._settings, stack, self._sound_changed)
                 await self._live_with(hardware, cache, can_be_asked=can_be_asked)
         finally:
             self._control.close()
         return 0
 
     async def _live_with(self, hardware: Hardware, cache: Cache, *, can_be_asked: bool) -> None:
-        toy = await Toy.put_together(self._settings, hardware, cache, self._alive)
-        runner = self._runner = toy.runner
+        toy = self._toy = await Toy.put_together(self._settings, hardware, cache, self._alive)
+        runner = toy.runner
         toy.logbook.on_news = lambda: self._supervisor.status(toy.logbook.summary)
         parts = toy.parts() | {"reload": self._reload_when_told(toy)}
         if can_be_asked:
@@ -201,8 +201,12 @@ class Daemon:
         last.daemon = True
         last.start()
         self._is_told_to_end = True
-        if self._runner is not None:
-            self._runner.stop()
+        if self._toy is not None:
+            self._toy.runner.stop()
+
+    def _sound_changed(self, present: bool) -> None:
+        if self._toy is not None:
+            self._toy.sound_changed(present)
 
     async def _reload_when_told(self, toy: Toy) -> None:
         while True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
@@ -60,8 +61,10 @@ class Hardware:
         return Body(self.button, self.mic, self.speaker, self.lights)
 
 
-async def assemble(settings: DeviceSettings, stack: AsyncExitStack) -> Hardware:
+async def assemble(settings: DeviceSettings, stack: AsyncExitStack, on_sound: Callable[[bool], None]) -> Hardware:
     """Take the pins; they are given back when `stack` is left. The sound card is still to be entered.
+
+    `on_sound`: told when the card comes and when it goes.
 
     A toy without lights still talks. Raises HardwareError or MissingExtra for a button that cannot be used: nobody
     could ever press it; the lights say so first, if they can.
@@ -74,7 +77,7 @@ async def assemble(settings: DeviceSettings, stack: AsyncExitStack) -> Hardware:
         raise
     if settings.sound.kind == "virtual":
         return Hardware(button, VirtualMic(), VirtualSpeaker(), lights, None, problem)
-    card = PatientSoundCard(settings.sound.card)
+    card = PatientSoundCard(settings.sound.card, on_change=on_sound)
     return Hardware(button, card.mic, card.speaker, lights, card, problem)
 
 

@@ -10,16 +10,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
-from pommai.device.allowance import ToyAllowance
 from pommai.device.battery import Battery
 from pommai.device.cache.cache import Cache
 from pommai.device.clock import WallClock
 from pommai.device.events import Occasion
 from pommai.device.lights import Mood
-from pommai.device.ports import Failed, FirstAudio, Note, Played, RelayLost, RelayReached, StateChanged, UtteranceEnded
+from pommai.device.ports import Failed, Note, RelayLost, RelayReached, StateChanged
 from pommai.device.runner import Runner
 from pommai.device.states import Booting, Interrupted, Listening, Speaking, State, Stopping, Thinking
 from pommai.errors import StoreError
@@ -28,8 +26,9 @@ from pommai.protocol import Value, Welcome
 _log = logging.getLogger(__name__)
 
 ALLOWANCE: Final = "allowance"
+AVAILABILITY: Final = "availability"
 WALL_CLOCK: Final = "clock"
-"""Where the cache remembers what is allowed and used, and what time it was."""
+"""Where the cache remembers what is allowed and used, how often a press was answered, and what time it was."""
 
 MAX_WAITING: Final = 256
 """Entries that wait to be written; while the disk is slower than that, the newest are lost."""
@@ -40,23 +39,6 @@ RETRY_S: Final = 60.0
 BATTERY_S: Final = 60.0
 """Between two times of writing down what is used of today, of looking for events that are too old, of trying a disk
 that failed, of looking at the battery."""
-
-
-@dataclass(slots=True)
-class TurnTimes:
-    """One turn as the toy saw it; times in ms from the end of speech, -1 for what has not come."""
-
-    turn: int
-    outcome: str = ""
-    first_audio_ms: int = -1
-    played_ms: int = -1
-    ended_at_s: float = 0.0
-
-    def data(self) -> dict[str, Value]:
-        """For programs: what is known."""
-        data: dict[str, Value] = {"turn": self.turn, "outcome": self.outcome or "open"}
-        times = {"first_audio_ms": self.first_audio_ms, "played_ms": self.played_ms}
-        return data | {name: ms for name, ms in times.items() if ms >= 0}
 
 
 class Logbook:
@@ -71,7 +53,6 @@ class Logbook:
         self.since_s = time.monotonic()
         self.welcome: Welcome | None = None
         self.not_reached = "it was not tried yet"
-        self.last_turn: TurnTimes | None = None
         self.cut_off: int | None = None
         """The turn that was in flight when the toy was told to end."""
         self.on_news: Callable[[], None] = _nothing
@@ -96,15 +77,8 @@ class Logbook:
                     self.write("relay", {"reached": False})
                 self.welcome, self.not_reached = None, str(error)
                 self.on_news()
-            case UtteranceEnded(turn, at_s):
-                self.last_turn = TurnTimes(turn, ended_at_s=at_s)
-            case FirstAudio(turn, at_s) if (times := self._open(turn)) is not None:
-                times.first_audio_ms = round(1000 * (at_s - times.ended_at_s))
-            case Played(turn, at_s) if (times := self._open(turn)) is not None:
-                times.played_ms = round(1000 * (at_s - times.ended_at_s))
-                self._over(times, "answered")
-            case Failed(turn, code):
-                self._failed(turn, code)
+            case Failed(None, code):
+                self.write("trouble", {"code": code})
 
     def write(self, kind: str, data: Mapping[str, Value]) -> None:
         """Add an entry to the ring, soon."""
@@ -131,49 +105,37 @@ class Logbook:
         if type(state) is type(before):
             return
         self.since_s = time.monotonic()
-        if _in_flight(before):
-            times = self._open(before.turn) or TurnTimes(before.turn)
-            if isinstance(state, Stopping):
-                self.cut_off, self.last_turn = before.turn, times
-                self._over(times, "interrupted")
-            elif isinstance(state, Listening):
-                self._over(times, "barged_in")
+        if _in_flight(before) and isinstance(state, Stopping):
+            self.cut_off = before.turn
         self.on_news()
-
-    def _failed(self, turn: int | None, code: str) -> None:
-        if turn is None:
-            self.write("trouble", {"code": code})
-            return
-        times = self._open(turn)
-        if times is None:
-            times = self.last_turn = TurnTimes(turn)
-        self._over(times, f"failed:{code}")
-
-    def _open(self, turn: int) -> TurnTimes | None:
-        """The last turn, if it is this one and not over."""
-        times = self.last_turn
-        return times if times is not None and times.turn == turn and not times.outcome else None
-
-    def _over(self, times: TurnTimes, outcome: str) -> None:
-        times.outcome = outcome
-        self.write("turn", times.data())
 
 
 class Keeper:
-    """What has to survive a power cut: limits, volume, the talk of today, and what time it is."""
+    """What has to survive a power cut: limits, volume, the talk of today, availability, and what time it is."""
 
-    def __init__(self, cache: Cache, clock: WallClock, allowance: ToyAllowance) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        clock: WallClock,
+        allowance: Callable[[], Mapping[str, Any]],
+        availability: Callable[[], Mapping[str, Any]],
+        retry: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`allowance`, `availability`: snapshots of them. `retry`: writes what the cache had refused."""
         self._cache = cache
         self._clock = clock
         self._allowance = allowance
-        self._kept: dict[str, Any] = {}
+        self._availability = availability
+        self._retry_events = retry
+        self._kept: Mapping[str, Any] = {}
 
     async def save(self, *, durable: bool = False) -> None:
         """Write it down. Raises StoreError."""
-        snapshot = self._allowance.snapshot()
+        snapshot = self._allowance()
         if snapshot != self._kept:
             await self._cache.remember(ALLOWANCE, snapshot, durable)
             self._kept = snapshot
+        await self._cache.remember(AVAILABILITY, self._availability())
         await self._cache.remember(WALL_CLOCK, round(self._clock.now_s(), 1))
 
     async def run(self) -> None:
@@ -190,6 +152,7 @@ class Keeper:
     async def _retry(self) -> None:
         if self._cache.problem:
             await self._cache.retry()
+        await self._retry_events()
 
 
 class Hunger:

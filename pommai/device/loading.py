@@ -15,7 +15,7 @@ from pommai.errors import ConfigError
 
 DEFAULT_FILE: Final = Path("/etc/pommai/device.toml")
 
-LIVE: Final = frozenset({"relay", "lights.brightness", "sound.earcons", "battery.low_percent"})
+LIVE: Final = frozenset({"relay", "lights.brightness", "sound.earcons", "battery.low_percent", "telemetry"})
 """The sections and settings that take effect without a restart."""
 
 

@@ -191,6 +191,10 @@ class Runner:
             self._inbox.put(PlayRequested(occasion, phrase))
         return free
 
+    def sound_lost(self) -> None:
+        """The sound card has gone: whatever it was used for is over."""
+        self._inbox.put(SoundFailed())
+
     def show(self, mood: Mood, seconds: float = MOOD_S) -> None:
         """Show `mood` for so long."""
         self.picture.show(mood, self._now_s(), seconds)

@@ -55,7 +55,7 @@ _KB: Final = re.compile(r"^(Rss|Pss): +([0-9]+) kB$", re.MULTILINE)
 class Diary(Protocol):
     """Where events are written. Raises StoreError."""
 
-    async def write(self, kind: str, **data: Value) -> None:
+    async def write(self, kind: str, *, urgent: bool = False, durable: bool = False, **data: Value) -> None:
         """Write down that this has just happened."""
 
 
@@ -64,6 +64,10 @@ class Traffics(Protocol):
 
     def turn(self, turn: int) -> TurnTraffic:
         """The traffic of `turn` so far."""
+
+
+def _nothing(data: Mapping[str, Value]) -> None:
+    """What becomes of a turn's figures where nobody asked for them."""
 
 
 class Telemetry:
@@ -75,12 +79,17 @@ class Telemetry:
         meter: Traffics,
         read_health: Callable[[], Mapping[str, Value]],
         is_enabled: Callable[[], bool],
+        on_turn: Callable[[Mapping[str, Value]], None] = _nothing,
     ) -> None:
-        """`read_health`: figures that others know, ten at most. `is_enabled`: the setting as it is now."""
+        """`read_health`: figures that others know, ten at most. `is_enabled`: the setting as it is now.
+
+        `on_turn`: told of each turn that is over, enabled or not: the toy's own log shows it.
+        """
         self._diary = diary
         self._meter = meter
         self._read_health = read_health
         self._is_enabled = is_enabled
+        self._on_turn = on_turn
         self._state: State = Booting()
         self._pressed_s = 0.0
         self._turn: _Turn | None = None
@@ -141,8 +150,10 @@ class Telemetry:
         self._counts["turns"] += 1
         if code:
             self._errors[code] += 1
+        data = turn.data(self._meter)
+        self._on_turn(data)
         if self._is_enabled() and not self._waiting.full():
-            self._waiting.put_nowait({"about": "turn", **turn.data(self._meter)})
+            self._waiting.put_nowait({"about": "turn", **data})
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

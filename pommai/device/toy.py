@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Final, Self
 
 from pommai import starter
 from pommai.device import earcons
 from pommai.device.allowance import ToyAllowance
+from pommai.device.availability import Availability
 from pommai.device.battery import Battery
 from pommai.device.cache.cache import Cache
 from pommai.device.clock import WallClock
@@ -19,16 +21,21 @@ from pommai.device.espeak import find_espeak
 from pommai.device.events import Earcon
 from pommai.device.hardware import Hardware
 from pommai.device.jukebox import Jukebox, Status
-from pommai.device.keeping import ALLOWANCE, WALL_CLOCK, Hunger, Keeper, Logbook
+from pommai.device.keeping import ALLOWANCE, AVAILABILITY, WALL_CLOCK, Hunger, Keeper, Logbook
+from pommai.device.meter import Meter
 from pommai.device.ntp import is_synchronised
 from pommai.device.own_voice import POSITION, CachedVoice
+from pommai.device.ports import Note, StateChanged
 from pommai.device.runner import Runner
 from pommai.device.settings import DeviceSettings
 from pommai.device.sound import PatientSoundCard
 from pommai.device.states import Connecting, Idle, Offline, Paused
+from pommai.device.telemetry import Telemetry
 from pommai.device.upkeep import ToyUpkeep
 from pommai.device.uplink import WebSocketUplink
-from pommai.protocol import Command, ErrorCode
+from pommai.protocol import Command, ErrorCode, Value
+
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Toy:
@@ -49,16 +56,32 @@ class Toy:
         self.clock = _clock(remembered[WALL_CLOCK])
         self.logbook = Logbook(cache, self.clock.now_s)
         self.battery = Battery(settings.battery.path)
-        self._uplink = WebSocketUplink(settings.relay, clock_trusted=lambda: self.clock.trusted)
+        meter = Meter()
+        self._uplink = WebSocketUplink(settings.relay, meter=meter, clock_trusted=lambda: self.clock.trusted)
         self.upkeep = ToyUpkeep(cache, self._uplink, self._obey, is_idle=self._is_idle)
         self._diary = Diary(cache, self.clock.now_s, self.upkeep.poke)
         self._allowance = ToyAllowance(self.clock, settings.sound.volume, remembered[ALLOWANCE])
-        self._keeper = Keeper(cache, self.clock, self._allowance)
+        self._availability = Availability(remembered[AVAILABILITY], _boot_id(), time.monotonic())
+        self._availability.sound(hardware.card is None, time.monotonic())
+        self._keeper = Keeper(
+            cache,
+            self.clock,
+            self._allowance.snapshot,
+            lambda: self._availability.snapshot(time.monotonic()),
+            self._diary.retry,
+        )
+        self.telemetry = Telemetry(
+            self._diary,
+            meter,
+            self._health,
+            lambda: self.settings.telemetry.enabled,
+            lambda data: self.logbook.write("turn", data),
+        )
         self.runner = Runner(
             hardware.body,
             self._uplink,
             settings.timing,
-            self.logbook,
+            self,
             voice=self._voice(remembered[POSITION]),
             allowance=self._allowance,
             upkeep=self.upkeep,
@@ -73,7 +96,7 @@ class Toy:
         cls, settings: DeviceSettings, hardware: Hardware, cache: Cache, on_alive: Callable[[], None]
     ) -> Self:
         """A toy that goes on from where it was switched off."""
-        remembered = {key: await cache.recall(key) for key in (WALL_CLOCK, ALLOWANCE, POSITION)}
+        remembered = {key: await cache.recall(key) for key in (WALL_CLOCK, ALLOWANCE, AVAILABILITY, POSITION)}
         return cls(settings, hardware, cache, remembered, on_alive)
 
     def parts(self) -> dict[str, Coroutine[Any, Any, None]]:
@@ -84,6 +107,7 @@ class Toy:
             "upkeep": self.upkeep.run(),
             "logbook": self.logbook.run(),
             "keeper": self._keeper.run(),
+            "telemetry": self.telemetry.run(),
             "battery": hunger.run(),
         }
         if self.hardware.card is not None:
@@ -96,6 +120,28 @@ class Toy:
         self.settings = settings
         self.runner.picture.brightness = settings.lights.brightness
         self.runner.mouth.earcons = _sounds(settings)
+
+    def noticed(self, note: Note) -> None:
+        """See `ports.Observer`: whoever counts and writes is told."""
+        if isinstance(note, StateChanged):
+            self._availability.entered(note.state, note.at_s)
+        self.logbook.noticed(note)
+        self.telemetry.noticed(note)
+
+    def sound_changed(self, present: bool) -> None:
+        """The sound card has come, or has gone."""
+        self._availability.sound(present, time.monotonic())
+        if not present:
+            self.runner.sound_lost()
+
+    def availability(self) -> dict[str, float]:
+        """The shares of time in which a press would have been answered, and in which the relay was there."""
+        shares = self._availability.shares(time.monotonic())
+        return {
+            "answered": round(shares.answered, 5),
+            "online": round(shares.online, 5),
+            "counted_s": round(shares.counted_s),
+        }
 
     async def write_last_page(self) -> None:
         """The runner has ended: what is to be known of it after the next start. Raises StoreError."""
@@ -121,6 +167,16 @@ class Toy:
     async def _obey(self, command: Command) -> ErrorCode | None:
         return await self.deeds.obey(command)
 
+    def _health(self) -> dict[str, Value]:
+        """What the parts know of themselves, for telemetry."""
+        charge, card = self.battery.read(), self.hardware.card
+        health: dict[str, Value] = dict(self.availability())
+        if charge is not None:
+            health["battery_percent"] = charge.percent
+        if card is not None:
+            health["xruns"] = card.mic.xruns + card.speaker.xruns
+        return health
+
     def _is_idle(self) -> bool:
         return isinstance(self.runner.state, Idle | Offline | Connecting | Paused)
 
@@ -142,6 +198,14 @@ def _clock(remembered: object) -> WallClock:
         monotonic_s=time.monotonic,
         is_set=is_synchronised,
     )
+
+
+def _boot_id() -> str:
+    """What the kernel calls this start of the board; empty where it does not say."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 async def _keep(card: PatientSoundCard) -> None:
