@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pommai import starter
 from tests.faults.pommaid import Pommaid
 from tests.faults.relays import RelayProcess, relay_process
 from tests.pulse import pulse
@@ -32,7 +33,7 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         async with relay_process(folder / "relay") as relay:
             await relay.until_logged("phrases ready")
             async with Pommaid(folder / "toy", relay.url, await relay.token()) as toy:
-                await toy.until(lambda status: status["cache"]["phrases"] >= 40 and not status["cache"]["syncing"])
+                await toy.until(lambda status: status["cache"]["phrases"] == len(starter.load()))
                 await toy.end()
             await relay.end()
 

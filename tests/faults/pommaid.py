@@ -163,7 +163,8 @@ class Pommaid:
         reader, writer = await asyncio.open_unix_connection(str(self.folder / "control.sock"))
         try:
             writer.write(json.dumps({"do": do, **request}).encode() + b"\n")
-            line = await asyncio.wait_for(reader.readline(), PATIENCE_S + request.get("hold_ms", 0) / 1000)
+            async with asyncio.timeout(PATIENCE_S + request.get("hold_ms", 0) / 1000):
+                line = await reader.readline()
         finally:
             writer.close()
         if not line:
@@ -231,7 +232,8 @@ class Pommaid:
         assert self.process is not None
         began_s = time.monotonic()
         self.process.send_signal(number)
-        code = await asyncio.wait_for(self.process.wait(), PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            code = await self.process.wait()
         return code, time.monotonic() - began_s
 
     async def kill(self) -> None:

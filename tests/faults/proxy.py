@@ -16,6 +16,10 @@ PIECE_BYTES: Final = 1024
 """How much goes on at a time: a slow line is smooth, and a switch takes effect at once."""
 
 
+BUFFER_BYTES: Final = 4096
+"""What waits inside the proxy itself, for each direction."""
+
+
 def free_port() -> int:
     """A port of loopback that was free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -39,11 +43,18 @@ class Proxy:
         self.swallows_up = False
         self.swallows_down = False
         """Half open: what comes is taken and goes nowhere; neither side is told."""
+        self.mutes_after_welcome = False
+        """Of a WebSocket that is opened from now on, the relay's first message goes through and nothing after it."""
         self._flows = asyncio.Event()
         self._flows.set()
         self._server: asyncio.Server | None = None
         self._pairs: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def url(self) -> str:
+        """Where toys find the relay."""
+        return f"ws://127.0.0.1:{self.port}/v1/toy"
 
     @property
     def open(self) -> int:
@@ -53,7 +64,7 @@ class Proxy:
     async def accept(self) -> None:
         """Listen, for the first time or again."""
         if self._server is None:
-            self._server = await asyncio.start_server(self._come, "127.0.0.1", self.port, limit=PIECE_BYTES)
+            self._server = await asyncio.start_server(self._come, "127.0.0.1", self.port, limit=BUFFER_BYTES)
 
     def refuse(self) -> None:
         """Listen no more: who comes is refused. Open connections stay."""
@@ -89,7 +100,7 @@ class Proxy:
 
     def heal(self) -> None:
         """Be a good network again; what was swallowed stays lost, so connections of before are broken."""
-        self.swallows_up = self.swallows_down = False
+        self.swallows_up = self.swallows_down = self.mutes_after_welcome = False
         self.bytes_per_s = self.connect_delay_s = 0.0
         self.let_go()
 
@@ -119,7 +130,7 @@ class Proxy:
             writer.transport.abort()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target, limit=PIECE_BYTES)
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target, limit=BUFFER_BYTES)
         self._writers.add(far_writer)
         try:
             await _first(self._pump(reader, far_writer, up=True), self._pump(far_reader, writer, up=False))
@@ -130,6 +141,9 @@ class Proxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
         """Carry bytes until the end of the stream or of the connection."""
         with suppress(OSError):
+            if self.mutes_after_welcome and not up:
+                await _welcome(reader, writer)
+                self.swallows_down = True
             while piece := await reader.read(PIECE_BYTES):
                 if self.bytes_per_s:
                     await asyncio.sleep(len(piece) / self.bytes_per_s)
@@ -139,6 +153,17 @@ class Proxy:
                     await writer.drain()
             while self.swallows_up or self.swallows_down:  # noqa: ASYNC110 - nobody learns that the peer has gone
                 await asyncio.sleep(0.05)
+
+
+async def _welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Carry the answer to the upgrade and the first frame (RFC 6455, 5.2), unless the connection ends before."""
+    with suppress(asyncio.IncompleteReadError):
+        writer.write(await reader.readuntil(b"\r\n\r\n"))
+        head = await reader.readexactly(2)
+        size = head[1] & 0x7F
+        longer = await reader.readexactly(2) if size == 126 else b""
+        frame = await reader.readexactly(int.from_bytes(longer, "big") if longer else size)
+        writer.write(head + longer + frame)
 
 
 async def _first(*ways: object) -> None:

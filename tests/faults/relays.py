@@ -61,7 +61,8 @@ class RelayProcess:
                 env=clean,
             )
         assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            line = await self._process.stdout.readline()
         assert line and json.loads(line)["ready"], self._log.read_text(encoding="utf-8")
 
     async def kill(self) -> None:

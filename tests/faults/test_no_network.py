@@ -54,6 +54,7 @@ async def test_boots_plays_helps_and_tells_once_when_the_network_comes(
         await bear.until("offline")
         assert time.monotonic() - began_s < LIMIT_S[Connecting] + 3
         assert bear.lights("connecting") <= {"amber", "dark"}
+        await bear.until(lambda status: status["state"] == "offline" and status["since_s"] > 2)
 
         greeting = await said_after(bear, say=question(tmp_path))
         assert said(greeting, PhraseKind.AFFECTION) and before(greeting, PhraseKind.AFFECTION), "greeting, kind word"
@@ -71,11 +72,13 @@ async def test_boots_plays_helps_and_tells_once_when_the_network_comes(
         assert said(status, PhraseKind.VOLUME_LOUD)
         assert before(status, PhraseKind.VOLUME_LOUD), "and before its volume, that it is offline"
 
-        helped = await said_after(bear, hold_ms=4200)
+        calling = asyncio.create_task(said_after(bear, hold_ms=4200))
+        await bear.until(lambda status: status["state"] == "holding" and status["since_s"] > 1)
+        helped = await calling
         assert said(helped, PhraseKind.HELP)
         assert bear.lights("offline") <= {"white", "dark"} and "white" in bear.lights("offline")
         assert bear.lights("playing") == {"green"}
-        assert "blue" in bear.lights("holding")
+        assert bear.lights("holding") == {"blue"}
 
         mine = spooled(bear)
         assert [kind for _, kind, urgent in mine if urgent] == ["help"]
