@@ -1,8 +1,8 @@
 """What parents allow, as the toy knows it: told by the relay, kept across reboots, obeyed without a network.
 
 The relay and the toy keep to the same rules (`pommai.limits`). The toy counts its own talk, so that a relay that
-forgot, or another one, does not give the day anew; it takes the relay's count of the same day where that is higher. Talk needs
-a relay, and so a welcome that says what time it is: there is none of which the day is not known.
+forgot, or another one, does not give the day anew; it takes the relay's count of the same day where that is higher.
+Talk needs a relay, and so a welcome that says what time it is: there is none of which the day is not known.
 
 Time: the day begins anew only when a trusted clock says so, and never because a clock was set back by a day or less
 (around midnight, or on a journey). Lengths of time are counted on a clock that never jumps.

@@ -196,7 +196,7 @@ class Telemetry:
 
     async def _write(self, data: Mapping[str, Value]) -> None:
         try:
-            await self._diary.write(KIND, **data)
+            await self._diary.write(KIND, urgent=False, durable=False, **data)
         except (StoreError, LocalProtocolError) as error:  # figures are worth no more than a line
             _log.warning("telemetry: an event is lost: %s", error)
 
