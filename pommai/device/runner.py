@@ -90,7 +90,8 @@ SECOND_S: Final = 1.0
 MOOD_S: Final = 3.0
 
 _NEVER: Final = float("inf")
-_FREE: Final = Idle | Connecting | Offline | Paused | Playing | Error
+_WAITING: Final = Idle | Connecting | Offline
+_FREE: Final = _WAITING | Paused | Playing | Error
 
 
 class Ending(StrEnum):
@@ -185,8 +186,11 @@ class Runner:
         self._inbox.put(StopRequested(restart))
 
     def say(self, occasion: Occasion, phrase: str = "") -> bool:
-        """Say something of the toy's own. False, and nothing happens, while the child or the relay has the word."""
-        free = isinstance(self.state, _FREE)
+        """Say something of the toy's own. False, and nothing happens, while the child or the relay has the word.
+
+        Only a phrase that somebody asks for is said while the toy rests, or in place of another.
+        """
+        free = isinstance(self.state, _FREE if occasion is Occasion.PHRASE else _WAITING)
         if free:
             self._inbox.put(PlayRequested(occasion, phrase))
         return free

@@ -271,6 +271,25 @@ async def test_a_phrase_that_somebody_asks_for_is_said_only_while_nobody_else_ha
 
 
 @in_virtual_time
+async def test_what_nobody_asked_for_waits_until_all_is_quiet_and_wakes_no_child_at_night() -> None:
+    allowance = FakeAllowance()
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        assert toy.runner.say(Occasion.PHRASE, "story-1")
+        await asyncio.sleep(0.1)
+        assert not toy.runner.say(Occasion.LOW_BATTERY)
+        assert toy.runner.say(Occasion.PHRASE, "story-2")
+        await asyncio.sleep(1)
+        assert toy.runner.say(Occasion.LOW_BATTERY)
+        await asyncio.sleep(1)
+        allowance.why = Rest.QUIET_HOURS
+        await asyncio.sleep(1.1)
+        assert not toy.runner.say(Occasion.LOW_BATTERY)
+        assert toy.runner.say(Occasion.PHRASE, "song-1")
+        await asyncio.sleep(1)
+        assert toy.said == ["says phrase story-1", "says phrase story-2", "says low_battery", "says phrase song-1"]
+
+
+@in_virtual_time
 async def test_a_speaker_that_fails_is_seen_and_the_toy_lives_on() -> None:
     async with running(Toy(voice=True, earcons=BEEPS)) as toy:
         toy.speaker.is_broken = True
