@@ -60,7 +60,8 @@ class Page:
         self.failure: Exception | None = None
         self._turned = asyncio.Event()
 
-    async def write(self, kind: str, **data: Value) -> None:
+    async def write(self, kind: str, *, urgent: bool = False, durable: bool = False, **data: Value) -> None:
+        assert not urgent and not durable, "figures are worth no disk access of their own"
         assert kind == KIND
         if self.failure is not None:
             raise self.failure
