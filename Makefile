@@ -17,7 +17,7 @@ QUIET_APT := DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0
 APT_RUN := python3-venv python3-dev gcc pkg-config libopus0 portaudio19-dev libsystemd-dev
 APT_TEST := pulseaudio pulseaudio-utils libasound2-plugins openssl iproute2 util-linux espeak-ng nftables
 
-.PHONY: help demo test check format bench clean engines dev
+.PHONY: help demo test soak check format bench clean engines dev
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -28,15 +28,19 @@ demo: engines  ## set everything up and hold a real spoken conversation (ARGS="-
 test: engines dev  ## run every test, and measure that the pure modules are tested in every branch
 	@$(BIN)/python -m pytest --quiet $(or $(ARGS),--cov --cov-config=setup.cfg)
 
+soak: engines dev  ## the fault tests at length: 200 power cuts, 5,000 turns, three minutes without network and sound
+	@POMMAI_SOAK=1 $(BIN)/python -m pytest --quiet --timeout=3600 tests/faults
+
 check: engines dev  ## format, lint, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-bench: engines dev  ## measure engines, guardian and ten turns of the demo
+bench: engines dev  ## measure engines, guardian, the toy's daemon, and ten turns of the demo
 	@$(BIN)/python bench/engines.py
 	@$(BIN)/python bench/guardian.py quoted attack holdout
+	@$(BIN)/python -m bench.device
 	@$(BIN)/pommai demo --turns 10 --json | tail -n 1
 
 format: dev  ## format the code and sort its imports
