@@ -5,8 +5,8 @@
 A real daemon with a real body, as far as a machine without one can have it (PyAudio over a virtual PulseAudio card,
 pins that behave like RPi.GPIO's), and a real relay with scripted engines on the same machine. Memory is the
 proportional set size of the daemon's process (/proc/PID/smaps_rollup), CPU its user and system time (/proc/PID/stat)
-over wall time: Python, PortAudio and libpulse are in both. `a53_core_pct` is the CPU while talking times 12: a core of a
-Raspberry Pi Zero 2W takes 10 to 15 times as long for the same work. It is an estimate, and no measurement on a Pi.
+over wall time: Python, PortAudio and libpulse are in both. `a53_core_pct` is the CPU while talking times 12: a core of
+a Raspberry Pi Zero 2W takes 10 to 15 times as long for the same work. It is an estimate, and no measurement on a Pi.
 """
 
 from __future__ import annotations
