@@ -18,8 +18,8 @@ from pommai.cli.output import emit, loading, notice, show_turn, show_welcome
 from pommai.cli.questions import Question, all_spoken
 from pommai.cli.report import TurnReport, summary
 from pommai.cli.stopping import until_told
-from pommai.device.meter import Meter, TurnTraffic
-from pommai.device.sound import SoundCard
+from pommai.device.body.sound import SoundCard
+from pommai.device.network.meter import Meter, TurnTraffic
 from pommai.device.spoken import SpokenTurn
 from pommai.device.virtual import VirtualToy
 from pommai.errors import HardwareError, ProviderError, StoreError

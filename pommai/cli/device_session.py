@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pommai.cli import output
 from pommai.config import Secret
-from pommai.device.address import check_address
+from pommai.device.network.address import check_address
 from pommai.device.settings import ControlSettings, RelayLink
 from pommai.errors import ConfigError, ConnectError, PommaiError, ProtocolError
 

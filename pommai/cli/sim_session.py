@@ -17,12 +17,12 @@ from pommai.cli.output import ToyScreen, loading, toy_screen
 from pommai.cli.questions import Question, all_spoken
 from pommai.cli.stopping import until_told
 from pommai.config import load
-from pommai.device.address import check_address
+from pommai.device.body.sim import KeyboardButton, TerminalLights, VirtualMic
+from pommai.device.body.sound import SoundCard
+from pommai.device.mind.states import Listening
+from pommai.device.network.address import check_address
 from pommai.device.ports import Failed, Heard, Note, RelayLost, Said, StateChanged
 from pommai.device.settings import DeviceSettings
-from pommai.device.sim import KeyboardButton, TerminalLights, VirtualMic
-from pommai.device.sound import SoundCard
-from pommai.device.states import Listening
 from pommai.device.virtual import VirtualToy
 from pommai.errors import ConfigError, ConnectError, HardwareError
 from pommai.relay.app import run

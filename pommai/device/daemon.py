@@ -20,17 +20,17 @@ from pathlib import Path
 from typing import Final
 
 from pommai import __version__
-from pommai.device.answers import Answers
 from pommai.device.cache.cache import Cache
-from pommai.device.control import Control, LiveError
-from pommai.device.hardware import Hardware, assemble
-from pommai.device.lights import Mood
-from pommai.device.loading import changes, load_settings
-from pommai.device.logs import kept_log, start_logging
+from pommai.device.mind.lights import Mood
 from pommai.device.runner import Ending
+from pommai.device.service.answers import Answers
+from pommai.device.service.control import Control, LiveError
+from pommai.device.service.hardware import Hardware, assemble
+from pommai.device.service.loading import changes, load_settings
+from pommai.device.service.logs import kept_log, start_logging
+from pommai.device.service.supervisor import Supervisor
+from pommai.device.service.toy import Toy
 from pommai.device.settings import DeviceSettings
-from pommai.device.supervisor import Supervisor
-from pommai.device.toy import Toy
 from pommai.errors import AddressError, ConfigError, PommaiError, StoreError
 
 _log = logging.getLogger(__name__)

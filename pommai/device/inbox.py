@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from pommai.device.events import (
+from pommai.device.mind.events import (
     Connected,
     Disconnected,
     Event,
@@ -19,7 +19,8 @@ from pommai.device.events import (
     SpeakingStarted,
     TurnFailed,
 )
-from pommai.device.lights import Mood
+from pommai.device.mind.lights import Mood
+from pommai.device.mind.states import RESTS
 from pommai.device.ports import (
     AboutToy,
     Allowance,
@@ -35,7 +36,6 @@ from pommai.device.ports import (
     Said,
     Upkeep,
 )
-from pommai.device.states import RESTS
 from pommai.errors import ConnectError
 from pommai.protocol import (
     AudioFrame,

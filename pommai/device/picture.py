@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from pommai.device.lights import OFF, Color, Mood, dimmed, interval_s, pattern_for
+from pommai.device.mind.lights import OFF, Color, Mood, dimmed, interval_s, pattern_for
+from pommai.device.mind.states import State
 from pommai.device.ports import Lights
-from pommai.device.states import State
 from pommai.errors import HardwareError
 
 _NEVER: Final = float("inf")

@@ -12,9 +12,9 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from pommai.device.events import Occasion
-from pommai.device.lights import Color
-from pommai.device.states import State
+from pommai.device.mind.events import Occasion
+from pommai.device.mind.lights import Color
+from pommai.device.mind.states import State
 from pommai.errors import ConnectError
 from pommai.limits import Rest
 from pommai.protocol import (

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, assert_never
 
-from pommai.device.events import (
+from pommai.device.inbox import Inbox
+from pommai.device.mind.events import (
     CancelTurn,
     CloseMic,
     Connect,
@@ -41,11 +42,24 @@ from pommai.device.events import (
     TimeLimitReached,
     Wake,
 )
-from pommai.device.gestures import Gestures
-from pommai.device.inbox import Inbox
-from pommai.device.lights import Mood
-from pommai.device.machine import step
-from pommai.device.mouth import Mouth
+from pommai.device.mind.gestures import Gestures
+from pommai.device.mind.lights import Mood
+from pommai.device.mind.machine import step
+from pommai.device.mind.states import (
+    LIMIT_S,
+    Booting,
+    Connecting,
+    Error,
+    Idle,
+    Interrupted,
+    Listening,
+    Offline,
+    Paused,
+    Playing,
+    Speaking,
+    State,
+    Stopping,
+)
 from pommai.device.picture import Picture
 from pommai.device.ports import (
     Allowance,
@@ -62,23 +76,9 @@ from pommai.device.ports import (
     Uplink,
     UtteranceEnded,
 )
-from pommai.device.recorder import Recorder
 from pommai.device.settings import Timing
-from pommai.device.states import (
-    LIMIT_S,
-    Booting,
-    Connecting,
-    Error,
-    Idle,
-    Interrupted,
-    Listening,
-    Offline,
-    Paused,
-    Playing,
-    Speaking,
-    State,
-    Stopping,
-)
+from pommai.device.speech.mouth import Mouth
+from pommai.device.speech.recorder import Recorder
 from pommai.protocol import AudioFrame, Cancel, SpeakingEnd
 
 ROUNDING_S: Final = 1e-6

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pommai.device.meter import TurnTraffic
-from pommai.device.ports import FirstAudio, Heard, Note, Said, StateChanged, UtteranceEnded
-from pommai.device.states import (
+from pommai.device.mind.states import (
     Booting,
     Connecting,
     Error,
@@ -21,6 +19,8 @@ from pommai.device.states import (
     State,
     Thinking,
 )
+from pommai.device.network.meter import TurnTraffic
+from pommai.device.ports import FirstAudio, Heard, Note, Said, StateChanged, UtteranceEnded
 from pommai.protocol import ErrorCode
 
 

@@ -16,9 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
-from pommai.device.meter import TurnTraffic
-from pommai.device.ports import Failed, FirstAudio, Note, Played, RelayLost, RelayReached, StateChanged, UtteranceEnded
-from pommai.device.states import (
+from pommai.device.mind.states import (
     Booting,
     Error,
     Holding,
@@ -30,6 +28,8 @@ from pommai.device.states import (
     Stopping,
     Thinking,
 )
+from pommai.device.network.meter import TurnTraffic
+from pommai.device.ports import Failed, FirstAudio, Note, Played, RelayLost, RelayReached, StateChanged, UtteranceEnded
 from pommai.errors import LocalProtocolError, StoreError
 from pommai.protocol import ErrorCode, Value
 

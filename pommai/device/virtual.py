@@ -11,14 +11,14 @@ from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
 
-from pommai.device.meter import Meter
+from pommai.device.body.sim import TerminalLights, VirtualButton, VirtualMic, VirtualSpeaker
+from pommai.device.mind.states import Booting, Connecting, State
+from pommai.device.network.meter import Meter
+from pommai.device.network.uplink import WebSocketUplink
 from pommai.device.ports import Lights, Mic, Note, Observer, RelayLost, RelayReached, Speaker
 from pommai.device.runner import Body, Ending, Runner
 from pommai.device.settings import DeviceSettings
-from pommai.device.sim import TerminalLights, VirtualButton, VirtualMic, VirtualSpeaker
 from pommai.device.spoken import Progress, SpokenTurn
-from pommai.device.states import Booting, Connecting, State
-from pommai.device.uplink import WebSocketUplink
 from pommai.errors import ConnectError, HardwareError
 
 

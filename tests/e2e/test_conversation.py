@@ -10,8 +10,8 @@ import pytest
 
 from pommai.audio import SPEECH, level_dbfs, read_recording, write_wav
 from pommai.codec import Framer, OpusEncoder
+from pommai.device.mind.states import Speaking
 from pommai.device.ports import FirstAudio, Note, StateChanged
-from pommai.device.states import Speaking
 from pommai.device.virtual import VirtualToy
 from pommai.protocol import FRAME_MS
 from pommai.relay.ports import Layer, Outcome, Source, Utterance

@@ -17,9 +17,9 @@ import pytest
 
 from pommai.audio import SPEECH
 from pommai.config import Secret
+from pommai.device.mind.states import Idle, Speaking
 from pommai.device.ports import Note, RelayLost, StateChanged
 from pommai.device.settings import DeviceSettings, RelayLink
-from pommai.device.states import Idle, Speaking
 from pommai.device.virtual import VirtualToy
 from tests.unit.test_audio import sine
 

@@ -17,16 +17,16 @@ import trustme
 from aiohttp import web
 
 from pommai.config import Secret
-from pommai.device import dialing as dialing_module
-from pommai.device import session as session_module
-from pommai.device import uplink as uplink_module
-from pommai.device import websocket as websocket_module
-from pommai.device.address import refusal
-from pommai.device.meter import Meter
+from pommai.device.network import dialing as dialing_module
+from pommai.device.network import session as session_module
+from pommai.device.network import uplink as uplink_module
+from pommai.device.network import websocket as websocket_module
+from pommai.device.network.address import refusal
+from pommai.device.network.meter import Meter
+from pommai.device.network.session import OUTBOX_MESSAGES
+from pommai.device.network.uplink import WebSocketUplink
 from pommai.device.ports import FromRelay, ResumePoint
-from pommai.device.session import OUTBOX_MESSAGES
 from pommai.device.settings import RelayLink
-from pommai.device.uplink import WebSocketUplink
 from pommai.errors import ConfigError, ConnectError, LocalProtocolError
 from pommai.protocol import (
     PATH,

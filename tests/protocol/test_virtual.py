@@ -9,12 +9,12 @@ import struct
 import pytest
 
 from pommai.config import Secret
-from pommai.device import uplink as uplink_module
-from pommai.device.mouth import ECHO_S
+from pommai.device.body.sim import VirtualSpeaker
+from pommai.device.mind.states import Idle, Paused, Speaking, Thinking
+from pommai.device.network import uplink as uplink_module
 from pommai.device.ports import Note, StateChanged
 from pommai.device.settings import DeviceSettings, RelayLink
-from pommai.device.sim import VirtualSpeaker
-from pommai.device.states import Idle, Paused, Speaking, Thinking
+from pommai.device.speech.mouth import ECHO_S
 from pommai.device.virtual import VirtualToy
 from pommai.errors import ConfigError, ConnectError, HardwareError
 from pommai.protocol import Cancel, Error, ErrorCode

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from pommai.audio import SPEECH, level_dbfs
-from pommai.device import sound
-from pommai.device.sound import PatientSoundCard, SoundCard
+from pommai.device.body import sound
+from pommai.device.body.sound import PatientSoundCard, SoundCard
 from pommai.errors import HardwareError
 from tests.pulse import PATIENCE_S, Pulse, noise, running_pulse
 
@@ -149,7 +149,7 @@ async def test_a_card_that_runs_dry_is_counted_and_goes_on(pulse: Pulse, monkeyp
 async def test_a_card_that_vanishes_while_speaking_is_found_again(
     pulse: Pulse, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "pommai.device.sound")
+    caplog.set_level(logging.INFO, "pommai.device.body.sound")
     async with patient_card() as (card, changes):
         assert changes.seen == [True]
         writing = asyncio.create_task(card.speaker.write(noise(5.0)))
@@ -197,7 +197,7 @@ async def test_a_card_that_hangs_holds_up_neither_the_loop_nor_the_end(
     pulse: Pulse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop, left_behind = asyncio.get_running_loop(), asyncio.Event()
-    log = logging.getLogger("pommai.device.sound")
+    log = logging.getLogger("pommai.device.body.sound")
 
     def notice(record: logging.LogRecord) -> bool:
         if record.getMessage() == "sound: the card hangs and is left behind":
@@ -264,7 +264,7 @@ def picky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
 
 
 async def test_a_card_that_refuses_24_khz_is_used_at_48_khz(picky: Pulse, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "pommai.device.sound")
+    caplog.set_level(logging.INFO, "pommai.device.body.sound")
     listener, said = Listener(), tone(0.5)
     loud = level_dbfs(said)
     async with SoundCard() as card, picky.record() as ear:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pommai.audio import SPEECH
 from pommai.codec import OpusDecoder, OpusEncoder
-from pommai.device.sim import VirtualSpeaker
+from pommai.device.body.sim import VirtualSpeaker
 
 FRAME_BYTES = 2880  # 60 ms
 ROUNDING_S = 1e-6

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager, suppress
 
 from pommai.audio import SPEECH
 from pommai.codec import OpusEncoder
-from pommai.device.events import Earcon, Occasion
-from pommai.device.lights import OFF, Color
+from pommai.device.body.sim import TerminalLights, VirtualButton, VirtualMic
+from pommai.device.mind.events import Earcon, Occasion
+from pommai.device.mind.lights import OFF, Color
+from pommai.device.mind.states import State
 from pommai.device.ports import Allowance, Note, OwnVoice, StateChanged, ToSend, Upkeep, UplinkListener
 from pommai.device.runner import Body, Ending, Runner
-from pommai.device.sim import TerminalLights, VirtualButton, VirtualMic
-from pommai.device.states import State
 from pommai.errors import HardwareError
 from pommai.limits import Rest
 from pommai.protocol import (

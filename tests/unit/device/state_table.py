@@ -10,7 +10,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from pommai.device.events import (
+from pommai.device.mind.events import (
     Connected,
     Disconnected,
     Effect,
@@ -33,8 +33,8 @@ from pommai.device.events import (
     TimeLimitReached,
     TurnFailed,
 )
-from pommai.device.machine import step
-from pommai.device.states import (
+from pommai.device.mind.machine import step
+from pommai.device.mind.states import (
     LIMIT_S,
     RESTS,
     Booting,
@@ -197,8 +197,8 @@ def document() -> str:
     limits = "\n".join(f"| `{state.__name__}` | {limit_s:g} s |" for state, limit_s in LIMIT_S.items())
     return f"""# The states of the toy
 
-Made from `pommai/device/machine.py` and `conversing.py` by `python -m tests.unit.device.state_table`; a test compares
-them. What each state means stands in `states.py`; what each looks like, in `pommai/device/lights.py`.
+Made from `pommai/device/mind/machine.py` and `conversing.py` by `python -m tests.unit.device.state_table`; a test compares
+them. What each state means stands in `states.py`; what each looks like, in `pommai/device/mind/lights.py`.
 
 ```mermaid
 {diagram()}

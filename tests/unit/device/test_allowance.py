@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pommai.device.allowance import ToyAllowance
-from pommai.device.clock import WallClock
+from pommai.device.mind.allowance import ToyAllowance
+from pommai.device.mind.clock import WallClock
 from pommai.limits import BREAK_S, Rest
 from pommai.protocol import VERSION, LimitsRecord, Signed, Welcome
 
@@ -464,11 +464,11 @@ class LogLines(logging.Handler):
         self.records.append(record)
 
     def __enter__(self) -> LogLines:
-        logging.getLogger("pommai.device.allowance").addHandler(self)
+        logging.getLogger("pommai.device.mind.allowance").addHandler(self)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        logging.getLogger("pommai.device.allowance").removeHandler(self)
+        logging.getLogger("pommai.device.mind.allowance").removeHandler(self)
 
 
 @pytest.mark.parametrize("kept", ["{", 7, [1], False])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pommai.device.events import (
+from pommai.device.mind.events import (
     CancelTurn,
     CloseMic,
     Connect,
@@ -43,8 +43,8 @@ from pommai.device.events import (
     TimeLimitReached,
     TurnFailed,
 )
-from pommai.device.machine import step
-from pommai.device.states import (
+from pommai.device.mind.machine import step
+from pommai.device.mind.states import (
     LIMIT_S,
     RESTS,
     Booting,

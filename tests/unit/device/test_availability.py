@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pommai.device.availability import FADING_S, Availability, is_online, would_answer
-from pommai.device.states import (
+from pommai.device.mind.availability import FADING_S, Availability, is_online, would_answer
+from pommai.device.mind.states import (
     Booting,
     Connecting,
     Error,

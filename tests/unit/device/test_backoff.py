@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pommai.device.backoff import CAP_S, delay_s
+from pommai.device.network.backoff import CAP_S, delay_s
 
 
 @pytest.mark.parametrize(("failures", "bound_s"), [(1, 0.5), (2, 1), (3, 2), (6, 16), (7, 30), (8, 30), (100_000, 30)])

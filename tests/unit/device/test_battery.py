@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pommai.device.battery import Battery, Charge
+from pommai.device.body.battery import Battery, Charge
 
 
 def folder(place: Path, **files: str | bytes) -> Battery:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pommai.device.clock import EARLIEST_S, LATEST_S, WallClock
+from pommai.device.mind.clock import EARLIEST_S, LATEST_S, WallClock
 
 NOW_S = 1_800_000_000.0
 HOUR_S = 3600.0

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pommai.device.control import MAX_CLIENTS, MAX_LINE_BYTES, Answer, Control, LiveError, RefusedError
+from pommai.device.service.control import MAX_CLIENTS, MAX_LINE_BYTES, Answer, Control, LiveError, RefusedError
 from pommai.errors import AddressError
 
 

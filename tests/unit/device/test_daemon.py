@@ -17,7 +17,7 @@ from pommai.audio import SPEECH, read_recording, write_wav
 from pommai.cli.device_session import DaemonRefusedError
 from pommai.config import Secret
 from pommai.device.cache.cache import Cache
-from pommai.device.loading import LIVE, changes, load_settings, masked
+from pommai.device.service.loading import LIVE, changes, load_settings, masked
 from pommai.device.settings import CacheSettings, DeviceSettings, RelayLink
 from pommai.errors import ConfigError
 from pommai.protocol import EventRecord
@@ -282,7 +282,7 @@ def test_a_thread_that_hangs_holds_nobody_up(tmp_path: Path) -> None:
 
 STUCK = """
 import time
-from pommai.device.keeping import Keeper
+from pommai.device.service.keeping import Keeper
 async def stuck(self, *, durable=False):
     time.sleep(60)
 Keeper.save = stuck
@@ -322,7 +322,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 
 def test_a_bug_in_a_part_ends_it_and_says_so(tmp_path: Path) -> None:
     bug = """
-from pommai.device.keeping import Keeper
+from pommai.device.service.keeping import Keeper
 async def broken(self):
     raise ZeroDivisionError
 Keeper.run = broken

@@ -15,8 +15,8 @@ import pytest
 
 from pommai import starter
 from pommai.audio import SPEECH, level_dbfs
-from pommai.device import espeak
-from pommai.device.espeak import Resampler, find_espeak, speak, speech
+from pommai.device.speech import espeak
+from pommai.device.speech.espeak import Resampler, find_espeak, speak, speech
 from pommai.errors import HardwareError, MissingExtra
 
 HEAD = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 0, b"WAVE", b"fmt ", 16, 1, 1, 22_050, 44_100, 2, 16, b"data", 0)

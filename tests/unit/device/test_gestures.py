@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pommai.device.events import Held, HeldForRestart, HeldLong, Pressed, Released, Tapped
-from pommai.device.gestures import Gesture, Gestures
+from pommai.device.mind.events import Held, HeldForRestart, HeldLong, Pressed, Released, Tapped
+from pommai.device.mind.gestures import Gesture, Gestures
 
 
 def told(gestures: Gestures, *edges: tuple[float, bool], until_ms: float = 10_000) -> list[tuple[float, Gesture]]:

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from pommai.device.button import BACKSTOP_S, MAX_EDGES, POLL_S, RECHECK_S, GpioButton
-from pommai.device.events import Pressed, Tapped
-from pommai.device.gestures import Gestures
-from pommai.device.led import GpioLights
-from pommai.device.lights import BLUE, OFF, OPEN_MIC_BLUE, RED, WHITE, Color, idle
-from pommai.device.pins import pin_problems
+from pommai.device.body.button import BACKSTOP_S, MAX_EDGES, POLL_S, RECHECK_S, GpioButton
+from pommai.device.body.led import GpioLights
+from pommai.device.body.pins import pin_problems
+from pommai.device.mind.events import Pressed, Tapped
+from pommai.device.mind.gestures import Gestures
+from pommai.device.mind.lights import BLUE, OFF, OPEN_MIC_BLUE, RED, WHITE, Color, idle
 from pommai.device.settings import ButtonSettings, LightSettings
 from pommai.errors import HardwareError, MissingExtra, PommaiError
 
@@ -528,9 +528,9 @@ def test_the_fake_refuses_what_the_library_refuses(
 
 ECHO = """
 import asyncio, sys
-from pommai.device.button import GpioButton
-from pommai.device.led import GpioLights
-from pommai.device.lights import OFF, GREEN
+from pommai.device.body.button import GpioButton
+from pommai.device.body.led import GpioLights
+from pommai.device.mind.lights import OFF, GREEN
 from pommai.device.settings import ButtonSettings, LightSettings
 
 async def main():

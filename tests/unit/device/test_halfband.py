@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pommai.audio import level_dbfs
-from pommai.device.halfband import TAPS, Decimator, Interpolator
+from pommai.device.body.halfband import TAPS, Decimator, Interpolator
 
 SAMPLES = st.one_of(st.integers(-32768, 32767), st.sampled_from((-32768, 32767)))
 

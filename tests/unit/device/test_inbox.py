@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from pommai.device.events import (
+from pommai.device.inbox import Inbox
+from pommai.device.mind.events import (
     Connected,
     Disconnected,
     Event,
@@ -16,8 +17,8 @@ from pommai.device.events import (
     SpeakingStarted,
     TurnFailed,
 )
-from pommai.device.inbox import Inbox
-from pommai.device.lights import Mood
+from pommai.device.mind.lights import Mood
+from pommai.device.mind.states import RESTS
 from pommai.device.ports import (
     AboutToy,
     Allowance,
@@ -32,7 +33,6 @@ from pommai.device.ports import (
     Said,
     Upkeep,
 )
-from pommai.device.states import RESTS
 from pommai.errors import ConnectError
 from pommai.limits import Rest
 from pommai.protocol import (

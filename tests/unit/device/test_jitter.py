@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pommai.device.jitter import (
+from pommai.device.speech.jitter import (
     MAX_CONCEAL_MS,
     STARVING_MS,
     Conceal,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pommai import starter
-from pommai.device.events import Occasion
-from pommai.device.jukebox import CYCLE, Jukebox, Status
+from pommai.device.mind.events import Occasion
+from pommai.device.mind.jukebox import CYCLE, Jukebox, Status
 from pommai.starter import Phrase, PhraseKind
 
 WELL = Status(online=True, battery_percent=50, charging=False, volume=0.5)

@@ -10,9 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pommai.device import lights
-from pommai.device.lights import MIN_BRIGHTNESS, OPEN_MIC_BLUE, Color, Mood, Pattern, dimmed, interval_s, pattern_for
-from pommai.device.states import (
+from pommai.device.mind import lights
+from pommai.device.mind.lights import (
+    MIN_BRIGHTNESS,
+    OPEN_MIC_BLUE,
+    Color,
+    Mood,
+    Pattern,
+    dimmed,
+    interval_s,
+    pattern_for,
+)
+from pommai.device.mind.states import (
     Booting,
     Connecting,
     Error,

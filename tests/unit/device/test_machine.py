@@ -6,7 +6,7 @@ import typing
 
 import pytest
 
-from pommai.device.events import (
+from pommai.device.mind.events import (
     CancelTurn,
     CloseMic,
     Connect,
@@ -42,8 +42,8 @@ from pommai.device.events import (
     TurnFailed,
     Wake,
 )
-from pommai.device.machine import step
-from pommai.device.states import (
+from pommai.device.mind.machine import step
+from pommai.device.mind.states import (
     LIMIT_S,
     RESTS,
     Booting,

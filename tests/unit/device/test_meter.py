@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pommai.codec import OpusEncoder
-from pommai.device.meter import KEPT_TURNS, Meter, wire_bytes
+from pommai.device.network.meter import KEPT_TURNS, Meter, wire_bytes
 from pommai.protocol import AudioFrame, Cancel, Goodbye, Hello, SpeakingStart, UtteranceEnd, UtteranceStart
 from pommai.wire import encode
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import pytest
 
 from pommai.audio import SPEECH, quieter
-from pommai.device.events import Earcon, Occasion, PlaybackFinished
+from pommai.device.body.sim import VirtualSpeaker
 from pommai.device.inbox import Inbox
-from pommai.device.mouth import ECHO_S, FAREWELL_S, Mouth
+from pommai.device.mind.events import Earcon, Occasion, PlaybackFinished
 from pommai.device.ports import OwnVoice
-from pommai.device.sim import VirtualSpeaker
+from pommai.device.speech.mouth import ECHO_S, FAREWELL_S, Mouth
 from pommai.protocol import AudioFrame
 
 from .monitor import decoded, packets

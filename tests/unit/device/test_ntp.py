@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pommai.device import ntp
+from pommai.device.body import ntp
 
 
 class Library:

@@ -14,12 +14,12 @@ import pytest
 from pommai import starter
 from pommai.audio import SPEECH
 from pommai.codec import OpusEncoder
-from pommai.device import own_voice
 from pommai.device.diary import Diary
-from pommai.device.espeak import find_espeak
-from pommai.device.events import Occasion
-from pommai.device.jukebox import Jukebox, Status
-from pommai.device.own_voice import POSITION, CachedVoice
+from pommai.device.mind.events import Occasion
+from pommai.device.mind.jukebox import Jukebox, Status
+from pommai.device.speech import own_voice
+from pommai.device.speech.espeak import find_espeak
+from pommai.device.speech.own_voice import POSITION, CachedVoice
 from pommai.errors import MissingExtra, StoreError
 from pommai.protocol import EventRecord, PhraseEntry
 

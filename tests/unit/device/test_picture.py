@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pommai.device.lights import BLUE, GREEN, OFF, RED, Color, Mood, dimmed, interval_s
-from pommai.device.lights import idle as breathing
+from pommai.device.mind.lights import BLUE, GREEN, OFF, RED, Color, Mood, dimmed, interval_s
+from pommai.device.mind.lights import idle as breathing
+from pommai.device.mind.states import Booting, Connecting, Error, Idle, Listening, Paused, Speaking, State, Thinking
 from pommai.device.picture import Picture
-from pommai.device.states import Booting, Connecting, Error, Idle, Listening, Paused, Speaking, State, Thinking
 from pommai.errors import HardwareError
 from pommai.protocol import ErrorCode
 

@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from pommai.audio import SPEECH, quieter
-from pommai.device.jitter import MAX_CONCEAL_MS
-from pommai.device.player import Player
-from pommai.device.reply import STARVING_S
-from pommai.device.sim import VirtualSpeaker
+from pommai.device.body.sim import VirtualSpeaker
+from pommai.device.speech.jitter import MAX_CONCEAL_MS
+from pommai.device.speech.player import Player
+from pommai.device.speech.reply import STARVING_S
 from pommai.errors import HardwareError
 from pommai.protocol import AudioFrame
 

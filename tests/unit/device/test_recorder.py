@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from pommai.device.recorder import SILENT_S, Recorder
+from pommai.device.speech.recorder import SILENT_S, Recorder
 from pommai.protocol import UtteranceEnd, UtteranceStart
 
 from .rig import TALK, Diary, DiaryMic, FakeUplink, now_s

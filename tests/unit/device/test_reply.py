@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from pommai.audio import SPEECH
-from pommai.device.jitter import MAX_CONCEAL_MS, STARVING_MS
-from pommai.device.reply import STARVING_S, Reply
+from pommai.device.speech.jitter import MAX_CONCEAL_MS, STARVING_MS
+from pommai.device.speech.reply import STARVING_S, Reply
 from pommai.protocol import AudioFrame
 
 from .monitor import FRAME_BYTES, decoded, packets

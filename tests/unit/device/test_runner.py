@@ -7,10 +7,8 @@ import asyncio
 import pytest
 
 from pommai.device import ports
-from pommai.device.lights import Color
-from pommai.device.ports import Failed, FirstAudio, Heard, Played, RelayLost, Said
-from pommai.device.recorder import SILENT_S
-from pommai.device.states import (
+from pommai.device.mind.lights import Color
+from pommai.device.mind.states import (
     LIMIT_S,
     Connecting,
     Error,
@@ -23,6 +21,8 @@ from pommai.device.states import (
     Speaking,
     Thinking,
 )
+from pommai.device.ports import Failed, FirstAudio, Heard, Played, RelayLost, Said
+from pommai.device.speech.recorder import SILENT_S
 from pommai.errors import ConnectError
 from pommai.protocol import AudioFrame, Cancel, ErrorCode, UtteranceEnd, UtteranceStart
 from pommai.protocol import Error as ErrorMessage

@@ -9,13 +9,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from pommai.audio import SPEECH
-from pommai.device.events import Earcon, Occasion
-from pommai.device.lights import Mood
-from pommai.device.mouth import ECHO_S
-from pommai.device.ports import ResumePoint
-from pommai.device.recorder import SILENT_S
-from pommai.device.runner import Ending
-from pommai.device.states import (
+from pommai.device.mind.events import Earcon, Occasion
+from pommai.device.mind.lights import Mood
+from pommai.device.mind.states import (
     LIMIT_S,
     Connecting,
     Error,
@@ -32,6 +28,10 @@ from pommai.device.states import (
     Stopping,
     Thinking,
 )
+from pommai.device.ports import ResumePoint
+from pommai.device.runner import Ending
+from pommai.device.speech.mouth import ECHO_S
+from pommai.device.speech.recorder import SILENT_S
 from pommai.errors import ConnectError
 from pommai.limits import Rest
 from pommai.protocol import RESUME_S, AudioFrame, Cancel, ErrorCode, SpeakingEnd, SpeakingStart

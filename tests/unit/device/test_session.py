@@ -11,12 +11,12 @@ from itertools import pairwise
 import pytest
 
 from pommai.config import Secret
-from pommai.device import uplink as uplink_module
-from pommai.device.dialing import Resolver
+from pommai.device.network import uplink as uplink_module
+from pommai.device.network.dialing import Resolver
+from pommai.device.network.session import ASIDE_MESSAGES, HEARTBEAT_S, OUTBOX_MESSAGES, PONG_S, WAKE_S
+from pommai.device.network.uplink import NO_TOKEN, WAKE_EVERY_S, WebSocketUplink
 from pommai.device.ports import FromRelay, ResumePoint
-from pommai.device.session import ASIDE_MESSAGES, HEARTBEAT_S, OUTBOX_MESSAGES, PONG_S, WAKE_S
 from pommai.device.settings import RelayLink
-from pommai.device.uplink import NO_TOKEN, WAKE_EVERY_S, WebSocketUplink
 from pommai.errors import ConnectError
 from pommai.protocol import (
     RESUME_S,

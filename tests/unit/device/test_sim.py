@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from pommai.device.lights import BLUE, OFF, Color
-from pommai.device.sim import KeyboardButton, TerminalLights, VirtualButton, VirtualMic, VirtualSpeaker
+from pommai.device.body.sim import KeyboardButton, TerminalLights, VirtualButton, VirtualMic, VirtualSpeaker
+from pommai.device.mind.lights import BLUE, OFF, Color
 from pommai.errors import HardwareError
 
 from .virtual_time import in_virtual_time

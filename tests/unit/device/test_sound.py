@@ -7,10 +7,10 @@ from array import array
 
 import pytest
 
-from pommai.device import sound
-from pommai.device.portaudio import ABORT, CONTINUE, INPUT_OVERFLOW, OUTPUT_UNDERFLOW, Ends, OpenCard
-from pommai.device.sound import PatientSoundCard, SoundCard
-from pommai.device.streams import Lines, SoundCardMic, SoundCardSpeaker
+from pommai.device.body import sound
+from pommai.device.body.portaudio import ABORT, CONTINUE, INPUT_OVERFLOW, OUTPUT_UNDERFLOW, Ends, OpenCard
+from pommai.device.body.sound import PatientSoundCard, SoundCard
+from pommai.device.body.streams import Lines, SoundCardMic, SoundCardSpeaker
 from pommai.errors import HardwareError
 from tests.pulse import noise
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pommai.device.ports import FirstAudio, Heard, Note, Said, StateChanged, UtteranceEnded
-from pommai.device.spoken import Progress
-from pommai.device.states import (
+from pommai.device.mind.states import (
     Connecting,
     Error,
     Fault,
@@ -22,6 +20,8 @@ from pommai.device.states import (
     Stopping,
     Thinking,
 )
+from pommai.device.ports import FirstAudio, Heard, Note, Said, StateChanged, UtteranceEnded
+from pommai.device.spoken import Progress
 from pommai.protocol import ErrorCode
 
 TALK = (Listening(3, started=False), Listening(3, started=True))

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pommai.audio import SPEECH
-from pommai.device.jitter import MAX_CONCEAL_MS
-from pommai.device.player import Player
-from pommai.device.reply import STARVING_S
+from pommai.device.speech.jitter import MAX_CONCEAL_MS
+from pommai.device.speech.player import Player
+from pommai.device.speech.reply import STARVING_S
 from pommai.protocol import AudioFrame
 
 from .monitor import MonitoredSpeaker, packets

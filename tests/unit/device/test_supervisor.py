@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from pommai.device import supervisor
-from pommai.device.logs import PER_MINUTE, Fields, HoldBack, kept_log, start_logging
-from pommai.device.supervisor import Supervisor
+from pommai.device.service import supervisor
+from pommai.device.service.logs import PER_MINUTE, Fields, HoldBack, kept_log, start_logging
+from pommai.device.service.supervisor import Supervisor
 from pommai.errors import MissingExtra
 
 
@@ -208,12 +208,12 @@ async def test_warnings_are_kept_without_their_text_and_once_for_each_statement(
         kept.append((kind, dict(data)))
         told.set()
 
-    log = logging.getLogger("pommai.device.uplink")
+    log = logging.getLogger("pommai.device.network.uplink")
     with kept_log(asyncio.get_running_loop(), write):
         for _ in range(3):
             log.warning("no connection: %s", "somewhere")
         log.info("hello")
-        logging.getLogger("pommai.device.keeping").warning("an entry was lost")
+        logging.getLogger("pommai.device.service.keeping").warning("an entry was lost")
         await told.wait()
     log.warning("after the end")
     await asyncio.sleep(0)

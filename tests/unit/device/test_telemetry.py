@@ -12,21 +12,7 @@ from typing import Any
 import pytest
 
 from pommai.device import telemetry as telemetry_module
-from pommai.device.meter import Meter
-from pommai.device.ports import (
-    Failed,
-    FirstAudio,
-    Heard,
-    Note,
-    Played,
-    RelayLost,
-    RelayReached,
-    Said,
-    StateChanged,
-    UtteranceEnded,
-)
-from pommai.device.settings import DeviceSettings
-from pommai.device.states import (
+from pommai.device.mind.states import (
     Connecting,
     Error,
     Fault,
@@ -42,6 +28,20 @@ from pommai.device.states import (
     Stopping,
     Thinking,
 )
+from pommai.device.network.meter import Meter
+from pommai.device.ports import (
+    Failed,
+    FirstAudio,
+    Heard,
+    Note,
+    Played,
+    RelayLost,
+    RelayReached,
+    Said,
+    StateChanged,
+    UtteranceEnded,
+)
+from pommai.device.settings import DeviceSettings
 from pommai.device.telemetry import FIRST_S, HEALTH_S, KIND, MAX_WAITING, Telemetry, memory
 from pommai.errors import ConnectError, LocalProtocolError, StoreError
 from pommai.protocol import AudioFrame, ErrorCode, EventBatch, EventRecord, UtteranceStart, Value, Welcome

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from pommai.device.cache.cache import Cache
-from pommai.device.commands import KEPT_IDS, KEY, OBEY_S
-from pommai.device.delivery import BATCH_BYTES, BUSY_BATCH_BYTES, MAX_EVENT_BYTES, MAX_TRIES
-from pommai.device.manifest import MAX_BYTES, MAX_PHRASE_BYTES, MAX_PHRASES
+from pommai.device.network.commands import KEPT_IDS, KEY, OBEY_S
+from pommai.device.network.delivery import BATCH_BYTES, BUSY_BATCH_BYTES, MAX_EVENT_BYTES, MAX_TRIES
+from pommai.device.network.manifest import MAX_BYTES, MAX_PHRASE_BYTES, MAX_PHRASES
+from pommai.device.network.upkeep import ToyUpkeep
 from pommai.device.ports import AboutToy, ToSend, UplinkListener
 from pommai.device.settings import CacheSettings
-from pommai.device.upkeep import ToyUpkeep
 from pommai.errors import StoreError
 from pommai.packets import pack
 from pommai.protocol import (

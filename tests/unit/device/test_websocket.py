@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from websockets.exceptions import ConnectionClosedError
 
-from pommai.device.websocket import WebSocket
+from pommai.device.network.websocket import WebSocket
 from pommai.errors import ConnectError
 
 from .virtual_time import in_virtual_time

@@ -1,0 +1,1 @@
+"""The hardware, and the virtual body that stands in for it."""

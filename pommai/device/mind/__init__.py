@@ -1,0 +1,1 @@
+"""What the toy decides: pure, without clock, disk or network."""

@@ -1,0 +1,1 @@
+"""What makes a toy of the parts, and lets others ask it."""

@@ -1,0 +1,198 @@
+"""What the daemon remembers and writes down while the toy lives: turns, connections, troubles, limits; never a word.
+
+`Logbook` looks on: it keeps what `pommai device status` shows, and writes the ring of the last log entries. `Keeper`
+writes down what has to survive a power cut, which is how toys are switched off. `Hunger` looks at the battery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from pommai.device.body.battery import Battery
+from pommai.device.cache.cache import Cache
+from pommai.device.mind.clock import WallClock
+from pommai.device.mind.events import Occasion
+from pommai.device.mind.lights import Mood
+from pommai.device.mind.states import Booting, Interrupted, Listening, Speaking, State, Stopping, Thinking
+from pommai.device.ports import Failed, Note, RelayLost, RelayReached, StateChanged
+from pommai.device.runner import Runner
+from pommai.errors import StoreError
+from pommai.protocol import Value, Welcome
+
+_log = logging.getLogger(__name__)
+
+ALLOWANCE: Final = "allowance"
+AVAILABILITY: Final = "availability"
+WALL_CLOCK: Final = "clock"
+"""Where the cache remembers what is allowed and used, how often a press was answered, and what time it was."""
+
+MAX_WAITING: Final = 256
+"""Entries that wait to be written; while the disk is slower than that, the newest are lost."""
+
+SAVE_S: Final = 30.0
+SWEEP_S: Final = 3600.0
+RETRY_S: Final = 60.0
+BATTERY_S: Final = 60.0
+"""Between two times of writing down what is used of today, of looking for events that are too old, of trying a disk
+that failed, of looking at the battery."""
+
+
+class Logbook:
+    """See `ports.Observer`."""
+
+    def __init__(self, cache: Cache, now_s: Callable[[], float]) -> None:
+        """`now_s`: Unix time, as well as the toy knows it."""
+        self._cache = cache
+        self._now_s = now_s
+        self._waiting: asyncio.Queue[tuple[float, str, dict[str, Value]]] = asyncio.Queue(MAX_WAITING)
+        self.state: State = Booting()
+        self.since_s = time.monotonic()
+        self.welcome: Welcome | None = None
+        self.not_reached = "it was not tried yet"
+        self.cut_off: int | None = None
+        """The turn that was in flight when the toy was told to end."""
+        self.on_news: Callable[[], None] = _nothing
+        """Called when the state or the connection has changed."""
+
+    @property
+    def summary(self) -> str:
+        """The toy in one line."""
+        return f"{type(self.state).__name__.lower()}; relay: {self.not_reached or 'reached'}"
+
+    def noticed(self, note: Note) -> None:
+        """See `ports.Observer`."""
+        match note:
+            case StateChanged(state):
+                self._changed(state)
+            case RelayReached(welcome):
+                self.welcome, self.not_reached = welcome, ""
+                self.write("relay", {"reached": True})
+                self.on_news()
+            case RelayLost(error):
+                if self.welcome is not None:
+                    self.write("relay", {"reached": False})
+                self.welcome, self.not_reached = None, str(error)
+                self.on_news()
+            case Failed(None, code):
+                self.write("trouble", {"code": code})
+
+    def write(self, kind: str, data: Mapping[str, Value]) -> None:
+        """Add an entry to the ring, soon."""
+        if not self._waiting.full():
+            self._waiting.put_nowait((self._now_s(), kind, dict(data)))
+
+    async def run(self) -> None:
+        """Write what comes, until cancelled."""
+        while True:
+            entry = await self._waiting.get()
+            try:
+                await self._cache.log(*entry)
+            except StoreError as error:
+                _log.warning("logbook: an entry was lost: %s", error)
+
+    async def finish(self) -> None:
+        """The last page: what still waits. Raises StoreError."""
+        self.write("ended", {"turn": self.state.turn})
+        while not self._waiting.empty():
+            await self._cache.log(*self._waiting.get_nowait())
+
+    def _changed(self, state: State) -> None:
+        before, self.state = self.state, state
+        if type(state) is type(before):
+            return
+        self.since_s = time.monotonic()
+        if _in_flight(before) and isinstance(state, Stopping):
+            self.cut_off = before.turn
+        self.on_news()
+
+
+class Keeper:
+    """What has to survive a power cut: limits, volume, the talk of today, availability, and what time it is."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        clock: WallClock,
+        allowance: Callable[[], Mapping[str, Any]],
+        availability: Callable[[], Mapping[str, Any]],
+        retry: Callable[[], Awaitable[None]],
+    ) -> None:
+        """`allowance`, `availability`: snapshots of them. `retry`: writes what the cache had refused."""
+        self._cache = cache
+        self._clock = clock
+        self._allowance = allowance
+        self._availability = availability
+        self._retry_events = retry
+        self._kept: Mapping[str, Any] = {}
+
+    async def save(self, *, durable: bool = False) -> None:
+        """Write it down. Raises StoreError."""
+        snapshot = self._allowance()
+        if snapshot != self._kept:
+            await self._cache.remember(ALLOWANCE, snapshot, durable)
+            self._kept = snapshot
+        await self._cache.remember(AVAILABILITY, self._availability())
+        await self._cache.remember(WALL_CLOCK, round(self._clock.now_s(), 1))
+
+    async def run(self) -> None:
+        """Write it down again and again, and look after the cache, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_every(SAVE_S, self.save), name="save")
+            group.create_task(_every(SWEEP_S, self._sweep), name="sweep")
+            group.create_task(_every(RETRY_S, self._retry), name="retry")
+
+    async def _sweep(self) -> None:
+        if self._clock.trusted:
+            await self._cache.sweep(self._clock.now_s())
+
+    async def _retry(self) -> None:
+        if self._cache.problem:
+            await self._cache.retry()
+        await self._retry_events()
+
+
+class Hunger:
+    """Looks at the battery, and shows and says when it is low."""
+
+    def __init__(self, battery: Battery, runner: Runner, low_percent: Callable[[], int]) -> None:
+        """`low_percent`: the setting as it is now."""
+        self._battery = battery
+        self._runner = runner
+        self._low_percent = low_percent
+        self._is_said = False
+
+    async def run(self) -> None:
+        """Look every minute, until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(BATTERY_S)
+
+    def look(self) -> None:
+        """Look now. It is said once, as soon as nobody talks; the light stays until power comes."""
+        charge = self._battery.read()
+        is_low = charge is not None and not charge.charging and charge.percent < self._low_percent()
+        self._runner.picture.keep(Mood.LOW_BATTERY if is_low else None)
+        self._is_said = is_low and (self._is_said or self._runner.say(Occasion.LOW_BATTERY))
+
+
+def _in_flight(state: State) -> bool:
+    """Whether the child is owed an answer."""
+    return isinstance(state, Thinking | Speaking | Interrupted) or (isinstance(state, Listening) and state.started)
+
+
+async def _every(interval_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work` again and again; a failure is for the log, and for the next time."""
+    while True:
+        await asyncio.sleep(interval_s)
+        try:
+            await work()
+        except StoreError as error:
+            _log.warning("keeper: the cache failed: %s", error)
+
+
+def _nothing() -> None:
+    """Nobody waits for news yet."""

@@ -1,0 +1,1 @@
+"""What goes into the microphone and comes out of the speaker."""
