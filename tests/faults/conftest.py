@@ -12,7 +12,7 @@ import pytest
 
 from pommai import starter
 from tests.faults.pommaid import Pommaid
-from tests.faults.relays import RelayProcess, relay_process
+from tests.faults.relays import RelayProcess
 from tests.pulse import pulse
 
 __all__ = ["pulse"]
@@ -30,7 +30,8 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("settled")
 
     async def settle() -> None:
-        async with relay_process(folder / "relay") as relay:
+        (folder / "relay").mkdir()
+        async with RelayProcess(folder / "relay") as relay:
             await relay.until_logged("phrases ready")
             async with Pommaid(folder / "toy", relay.url, await relay.token()) as toy:
                 await toy.until(lambda status: status["cache"]["phrases"] == len(starter.load()))
@@ -45,11 +46,11 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def relay(settled: Path, tmp_path: Path) -> MakeRelay:
     """Makes relays that have spoken their phrases: `relay()`; not started, use one as `async with`."""
 
-    def make(name: str = "relay", extra: str = "", **more: Any) -> RelayProcess:
+    def make(name: str = "relay", **more: Any) -> RelayProcess:
         folder = tmp_path / name
         folder.mkdir()
         shutil.copy(settled / "relay" / "relay.db", folder)
-        return RelayProcess(folder, extra, **more)
+        return RelayProcess(folder, **more)
 
     return make
 

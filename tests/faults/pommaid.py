@@ -50,7 +50,7 @@ def light_of(status: Status) -> str:
             return "amber" if abs(green - red / 2) < 0.03 else "mixed"
         case (True, False, True):
             return "purple" if red < blue else "mixed"
-    return {(True, False, False): "red", (False, True, False): "green", (False, False, True): "blue"}[lit]
+    return {(True, False, False): "red", (False, True, False): "green", (False, False, True): "blue"}.get(lit, "mixed")
 
 
 class Supervisor:
@@ -86,8 +86,8 @@ class Pommaid:
     """A toy: its folder outlives its processes. Use it as `async with Pommaid(folder, url, token) as toy`.
 
     `sections` are added to its settings, `env` to its environment; `before`: words that go before the command, such as
-    `unshare`. `seen`: what the toy looked like each time that it was asked, over all its lives. `heard`: all that
-    `hear` brought.
+    `unshare`. An empty `token` leaves it to the settings. `seen`: what the toy looked like each time that it was asked,
+    over all its lives. `heard`: all that `hear` brought.
     """
 
     folder: Path
@@ -121,10 +121,14 @@ class Pommaid:
 
     def configure(self, **sections: Mapping[str, object]) -> Path:
         """Write the settings file, with `sections` on top of the toy's own."""
-        both = {name: dict(values) for name, values in self.sections.items()}
-        for name, values in {"relay": {"url": self.url}, **sections}.items():
-            both[name] = {**values, **both.get(name, {})} if name == "relay" else {**both.get(name, {}), **values}
-        both["sound"] = {"kind": "virtual", "volume": 1.0, **both.get("sound", {})}
+        own: dict[str, Mapping[str, object]] = {
+            "relay": {"url": self.url},
+            "sound": {"kind": "virtual", "volume": 1.0},
+        }
+        both: dict[str, dict[str, object]] = {}
+        for layer in (own, self.sections, sections):
+            for name, values in layer.items():
+                both.setdefault(name, {}).update(values)
         return settings(self.folder, **both)
 
     async def launch(self) -> None:
@@ -133,7 +137,8 @@ class Pommaid:
         if not file.exists():
             self.configure()
         clean = {name: value for name, value in os.environ.items() if not name.startswith("POMMAI_")}
-        own = {TOKEN: self.token, "NOTIFY_SOCKET": str(self.folder / "notify"), "WATCHDOG_USEC": "2000000"}
+        token = {TOKEN: self.token} if self.token else {}
+        own = token | {"NOTIFY_SOCKET": str(self.folder / "notify"), "WATCHDOG_USEC": "2000000"}
         with (self.folder / "pommaid.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *(*self.before, sys.executable, "-c", START, "--config", str(file)),

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any, Final, Self
@@ -24,10 +24,11 @@ STAGES: Final = ("stt", "moderator", "llm", "tts")
 
 
 class RelayProcess:
-    """Its folder and its port outlive its processes. `extra`: TOML that is added to its settings."""
+    """Its folder and its port outlive its processes."""
 
-    def __init__(self, folder: Path, extra: str = "", *, tls: tuple[Path, Path] | None = None) -> None:
-        """`tls`: the files of certificate and key."""
+    def __init__(self, folder: Path, *, tls: tuple[Path, Path] | None = None, before: Sequence[str] = ()) -> None:
+        """`tls`: the files of certificate and key. `before`: words that go before the command, such as `unshare`."""
+        self._before = before
         self.port = free_port()
         self.url = f"{'wss' if tls else 'ws'}://127.0.0.1:{self.port}/v1/toy"
         self._database = folder / "relay.db"
@@ -37,7 +38,7 @@ class RelayProcess:
         engines = "\n".join(f'{stage} = "scripted"' for stage in STAGES)
         self._config.write_text(
             f"[server]\nport = {self.port}\n{certificate}[pipeline]\n{engines}\n"
-            f'[store]\npath = "{self._database}"\nkeep_words_days = 1\n{extra}',
+            f'[store]\npath = "{self._database}"\nkeep_words_days = 1\n',
             encoding="utf-8",
         )
         self._process: asyncio.subprocess.Process | None = None
@@ -54,7 +55,18 @@ class RelayProcess:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("POMMAI_")}
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "pommai", "relay", "run", "--config", str(self._config), "--json", "-v"),
+                *(
+                    *self._before,
+                    sys.executable,
+                    "-m",
+                    "pommai",
+                    "relay",
+                    "run",
+                    "--config",
+                    str(self._config),
+                    "--json",
+                    "-v",
+                ),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
@@ -85,6 +97,12 @@ class RelayProcess:
         async with asyncio.timeout(2 * PATIENCE_S):
             while text not in self.log:  # noqa: ASYNC110 - a file tells nobody that it grows
                 await asyncio.sleep(0.05)
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs."""
+        assert self._process is not None
+        return self._process.pid
 
     def freeze(self) -> None:
         """Let it stand still in whatever it does; `kill` ends it for good."""
@@ -129,9 +147,3 @@ class RelayProcess:
         """Id, kind and urgency of what the toy has reported, in the order in which it was stored."""
         sql = "SELECT id, kind, urgent FROM events WHERE toy = ? ORDER BY rowid"
         return [(id, kind, bool(urgent)) for id, kind, urgent in self.rows(sql, toy)]
-
-
-def relay_process(folder: Path, extra: str = "", *, tls: tuple[Path, Path] | None = None) -> RelayProcess:
-    """A relay with an empty store in a new folder; use it as `async with`."""
-    folder.mkdir(exist_ok=True)
-    return RelayProcess(folder, extra, tls=tls)

@@ -12,7 +12,7 @@ from typing import Final
 
 from pommai import starter
 from pommai.audio import SPEECH, level_dbfs, write_wav
-from pommai.device.earcons import Earcon, sound
+from pommai.device.speech.earcons import Earcon, sound
 from pommai.relay.providers.scripted import pitch_hz, tone
 from pommai.relay.sentences import SentenceSplitter
 from pommai.starter import Phrase, PhraseKind

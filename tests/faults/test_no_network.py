@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import pytest
 
-from pommai.device.earcons import Earcon
-from pommai.device.states import LIMIT_S, Connecting
+from pommai.device.mind.states import LIMIT_S, Connecting
+from pommai.device.speech.earcons import Earcon
 from pommai.starter import PhraseKind
 from tests.faults.conftest import MakeRelay, MakeToy
 from tests.faults.pommaid import Pommaid
