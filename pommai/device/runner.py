@@ -50,6 +50,7 @@ from pommai.device.mind.states import (
     Booting,
     Connecting,
     Error,
+    Holding,
     Idle,
     Interrupted,
     Listening,
@@ -265,6 +266,8 @@ class Runner:
                 limit_s = min(limit_s, self._inbox.max_utterance_s)
             self._deadline_s = now_s + limit_s
             self._second_s = now_s  # limits are looked at in a state that waits before a child can press
+        if isinstance(state, Holding):
+            self._recorder.only_listen()
         self._count_talk()
         self.state = state
         self.picture.begin(state, now_s)

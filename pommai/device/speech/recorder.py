@@ -62,6 +62,11 @@ class Recorder:
         """The button went down: whether the room was silent before says nothing any more."""
         self._heard_anything = self.silent = False
 
+    def only_listen(self) -> None:
+        """From now on, listen for silence and record nothing; what was kept back is forgotten."""
+        self._framer = None
+        self._kept_back = []
+
     def deafen(self, seconds: float) -> None:
         """Hear nothing for so long, whether open now or soon: the toy makes a sound of its own."""
         self._deaf_until_s = asyncio.get_running_loop().time() + seconds

@@ -12,7 +12,7 @@ from pommai.device.body.sim import TerminalLights, VirtualButton, VirtualMic
 from pommai.device.mind.events import Earcon, Occasion
 from pommai.device.mind.lights import OFF, Color
 from pommai.device.mind.states import State
-from pommai.device.ports import Allowance, Note, OwnVoice, StateChanged, ToSend, Upkeep, UplinkListener
+from pommai.device.ports import Allowance, Note, StateChanged, ToSend, Upkeep, UplinkListener
 from pommai.device.runner import Body, Ending, Runner
 from pommai.errors import HardwareError
 from pommai.limits import Rest
@@ -124,10 +124,11 @@ class FakeVoice:
 
     def __init__(self, diary: Diary) -> None:
         self.diary = diary
+        self.times = 1
 
     async def speak(self, occasion: Occasion, phrase: str = "") -> AsyncGenerator[bytes, None]:
         self.diary.lines.append(f"says {occasion} {phrase}".strip())
-        for _ in range(5):
+        for _ in range(5 * self.times):
             yield WORDS[: len(WORDS) // 5]
 
 
@@ -171,12 +172,12 @@ class Toy:
         self.speaker = DiarySpeaker(self.diary)
         self.shown: list[tuple[float, Color]] = []
         self.lights = TerminalLights(lambda c: self.shown.append((now_s(), c)))
-        self.voice: OwnVoice | None = FakeVoice(self.diary) if voice else None
+        self.voice = FakeVoice(self.diary)
         self.runner = Runner(
             Body(self.button, self.mic, self.speaker, self.lights),
             self.uplink,
             observer=self,
-            voice=self.voice,
+            voice=self.voice if voice else None,
             allowance=allowance,
             upkeep=upkeep,
             earcons=earcons,

@@ -316,15 +316,16 @@ async def test_a_source_that_is_stopped_is_closed() -> None:
             while True:
                 yield LOUD
         finally:
+            await asyncio.sleep(0.1)  # a program that has to be ended
             closed.append("yes")
 
     player = Player(VirtualSpeaker())
     player.play(1, source(), Notebook())
     await asyncio.sleep(0.5)
     player.stop()
-    await asyncio.sleep(0.01)
-    assert closed == ["yes"]
+    assert closed == []
     await player.aclose()
+    assert closed == ["yes"]
 
 
 # --- earcons ----------------------------------------------------------------------------------------------------------
@@ -359,7 +360,9 @@ async def test_what_is_played_next_waits_for_the_end_of_an_earcon() -> None:
 
 
 @in_virtual_time
-async def test_no_earcon_is_made_while_something_is_played_and_a_new_one_ends_the_old() -> None:
+async def test_no_earcon_is_made_while_something_is_played_and_a_new_one_ends_the_old(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     speaker, notebook = VirtualSpeaker(), Notebook()
     player = Player(speaker)
     player.play(1, pieces(LOUD, LOUD), notebook)
@@ -372,6 +375,7 @@ async def test_no_earcon_is_made_while_something_is_played_and_a_new_one_ends_th
     player.make(SOFT)
     await asyncio.sleep(1)
     assert speaker.take_heard() == EARCON[: SPEECH.bytes(100)] + SOFT
+    assert caplog.text == "", "two sounds met"
     await player.aclose()
 
 

@@ -49,8 +49,9 @@ async def test_a_toy_that_is_offline_records_nothing() -> None:
     room.mic.speak(TALK)
     room.recorder.open(3, record=False)
     await asyncio.sleep(0.5)
+    room.recorder.start(3)
     room.recorder.close()
-    assert room.diary.take() == ["mic open", "mic closed"]
+    assert room.diary.take() == ["mic open", UtteranceStart(3), "mic closed"], "there is not a word to be sent"
     assert not room.recorder.silent
 
 
@@ -93,6 +94,9 @@ async def test_who_hears_nothing_cannot_say_that_it_was_silent() -> None:
     room.recorder.open(2)
     await asyncio.sleep(1)
     assert room.recorder.silent
+    room.recorder.open(3)
+    assert not room.recorder.silent, "it is only just open"
+    await asyncio.sleep(1)
     room.recorder.forget()
     assert not room.recorder.silent
     room.recorder.close()

@@ -24,11 +24,11 @@ from pommai.device.mind.states import (
 from pommai.device.ports import Failed, FirstAudio, Heard, Played, RelayLost, Said
 from pommai.device.speech.recorder import SILENT_S
 from pommai.errors import ConnectError
-from pommai.protocol import AudioFrame, Cancel, ErrorCode, UtteranceEnd, UtteranceStart
+from pommai.protocol import AudioFrame, Cancel, ErrorCode, SpeakingStart, UtteranceEnd, UtteranceStart
 from pommai.protocol import Error as ErrorMessage
 
 from .rig import PACKET, TALK, now_s, reply, running, welcome
-from .virtual_time import in_virtual_time
+from .virtual_time import VirtualTimeLoop, in_virtual_time
 
 
 @in_virtual_time
@@ -247,6 +247,19 @@ async def test_a_hold_is_met_at_whatever_fraction_of_a_second_it_begins() -> Non
             toy.button.release()
             await asyncio.sleep(0.1)
             toy.relay.received(ErrorMessage(ErrorCode.TIMEOUT, turn=n + 1))
+
+
+@in_virtual_time
+async def test_what_has_come_while_the_toy_was_held_up_is_not_too_late() -> None:
+    async with running() as toy:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        await toy.hold(0.5)
+        limit_s = toy.runner._deadline_s
+        loop.call_at(limit_s - 0.05, loop.hold_up, 0.1)
+        loop.call_at(limit_s + 0.02, toy.relay.received, SpeakingStart(1))
+        await asyncio.sleep(limit_s - now_s() + 1)
+        assert toy.state == Speaking(1)
 
 
 @in_virtual_time

@@ -112,6 +112,23 @@ async def test_a_hold_without_a_relay_is_an_activity_and_nothing_is_recorded() -
         assert toy.speaker.take_heard() == WORDS
 
 
+@pytest.mark.parametrize("lost_s", [0.0, 0.2])
+@in_virtual_time
+async def test_where_there_is_nobody_to_talk_to_nothing_is_kept_of_what_is_said(lost_s: float) -> None:
+    async with running(Toy(voice=True)) as toy:
+        if not lost_s:
+            await offline(toy)
+        toy.mic.speak(TALK * 3)
+        toy.button.press()
+        await asyncio.sleep(lost_s)
+        toy.relay.lost(GONE)
+        await asyncio.sleep(2)
+        assert isinstance(toy.state, Holding)
+        assert toy.runner._recorder._framer is None
+        assert toy.runner._recorder._kept_back == []
+        toy.button.release()
+
+
 @in_virtual_time
 async def test_a_call_for_help_is_answered_after_four_seconds_while_the_button_is_down() -> None:
     async with running(Toy(voice=True)) as toy:
@@ -167,14 +184,29 @@ async def test_ten_silent_seconds_restart_the_toy_and_ten_seconds_of_talk_do_not
 
 
 @in_virtual_time
+async def test_a_restart_waits_for_the_end_of_the_help() -> None:
+    async with running(Toy(voice=True)) as toy:
+        toy.voice.times = 20  # 10 s
+        await offline(toy)
+        toy.button.press()
+        await asyncio.sleep(10.1)
+        assert toy.state == Playing(1, Stopping(1, restart=True))
+        toy.button.release()
+        assert await toy.ended() is Ending.RESTART
+        assert toy.speaker.take_heard() == WORDS * 20
+        assert toy.said == ["says help"]
+
+
+@in_virtual_time
 async def test_a_resting_toy_is_not_restarted_by_a_silence_of_before() -> None:
     allowance = FakeAllowance()
     async with running(Toy(voice=True, allowance=allowance)) as toy:
+        toy.voice.times = 20
         await toy.tap(1)  # in a silent room
         allowance.why = Rest.PAUSED
         await asyncio.sleep(2)
         await toy.hold(12.0)
-        await asyncio.sleep(2)
+        await asyncio.sleep(10)
         assert isinstance(toy.state, Paused)
 
 

@@ -32,6 +32,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.now_s
 
+    def hold_up(self, seconds: float) -> None:
+        """Something blocks the loop for so long."""
+        self._jumping.now_s += seconds
+
 
 def in_virtual_time(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Run an async test on a `VirtualTimeLoop`, and fail it if it leaves a task behind."""
