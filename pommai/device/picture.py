@@ -24,8 +24,8 @@ class Picture:
         self._lights = lights
         self._state = state
         self._since_s = 0.0
-        self._lasting: Mood | None = None
-        self._passing: Mood | None = None
+        self._lasting: tuple[Mood, ...] = ()
+        self._passing: tuple[Mood, ...] = ()
         self._passing_until_s = -_NEVER
         self._shown: Color | None = None
         self._is_broken = False
@@ -39,19 +39,19 @@ class Picture:
 
     def show(self, mood: Mood, now_s: float, seconds: float) -> None:
         """Show `mood` for so long, wherever it may cover the state's own pattern."""
-        self._passing, self._passing_until_s = mood, now_s + seconds
+        self._passing, self._passing_until_s = (mood,), now_s + seconds
         self._since_s = self.due_s = now_s
 
-    def keep(self, mood: Mood | None) -> None:
-        """Show `mood` from now on, wherever it may be and nothing passing is shown; None ends it."""
-        self._lasting = mood
+    def keep(self, *moods: Mood) -> None:
+        """From now on show the first of `moods` that may be shown, whenever nothing passing is; none: no more of it."""
+        self._lasting = moods
 
     def draw(self, now_s: float) -> None:
         """Draw the next picture, if its time has come and it differs from the last."""
         if now_s < self.due_s:
             return
         passing = now_s < self._passing_until_s
-        pattern = pattern_for(self._state, self._passing if passing else self._lasting)
+        pattern = pattern_for(self._state, *(self._passing if passing else ()), *self._lasting)
         brightness = self.brightness if self._lights.can_dim else 1.0
         self._show(dimmed(pattern(now_s - self._since_s), brightness))
         self.due_s = min(now_s + interval_s(pattern), self._passing_until_s if passing else _NEVER)

@@ -147,6 +147,11 @@ def low_battery(seconds: float) -> Color:
     return RED if _is_on(seconds, 0.5, 1.5) else OFF
 
 
+def no_sound(seconds: float) -> Color:
+    """Red, a flash of 100 ms every second: the toy can neither hear nor speak."""
+    return RED if _is_on(seconds, 0.1, 0.9) else OFF
+
+
 def celebrate(seconds: float) -> Color:
     """A fast turn through the colours, once in 1 s."""
     return _wheel(seconds, 1.0)
@@ -170,9 +175,10 @@ class Mood(StrEnum):
 
     ALERT = "alert"
     CELEBRATE = "celebrate"
-    UPDATING = "updating"
-    LOW_BATTERY = "low_battery"
     TEST = "test"
+    NO_SOUND = "no_sound"
+    LOW_BATTERY = "low_battery"
+    UPDATING = "updating"
 
 
 _PATTERNS: Final[dict[type[State], Pattern]] = {
@@ -198,16 +204,22 @@ _MOODS: Final[dict[Mood, tuple[Pattern, frozenset[type[State]]]]] = {
     Mood.ALERT: (guardian_alert, _SILENT),
     Mood.CELEBRATE: (celebrate, _SILENT),
     Mood.TEST: (test, _SILENT),
+    Mood.NO_SOUND: (no_sound, frozenset({*_QUIET, Connecting})),
     Mood.LOW_BATTERY: (low_battery, _QUIET),
     Mood.UPDATING: (updating, frozenset({Idle})),
 }
 """The pattern of a mood, and the states that it may cover: never one with an open microphone, and never an error."""
 
 
-def pattern_for(state: State, mood: Mood | None = None) -> Pattern:
-    """The pattern of a state, or of a mood that may cover it. It goes on while only the contents of a state change."""
-    if mood is not None and type(state) in _MOODS[mood][1]:
-        return _MOODS[mood][0]
+def pattern_for(state: State, *moods: Mood) -> Pattern:
+    """The pattern of the first of `moods` that may cover `state`, or else its own.
+
+    It goes on undisturbed while only the contents of a state change.
+    """
+    for mood in moods:
+        pattern, covers = _MOODS[mood]
+        if type(state) in covers:
+            return pattern
     return _PATTERNS[type(state)]
 
 

@@ -1,7 +1,7 @@
 """What the daemon remembers and writes down while the toy lives: turns, connections, troubles, limits; never a word.
 
 `Logbook` looks on: it keeps what `pommai device status` shows, and writes the ring of the last log entries. `Keeper`
-writes down what has to survive a power cut, which is how toys are switched off. `Hunger` looks at the battery.
+writes down what has to survive a power cut, which is how toys are switched off.
 """
 
 from __future__ import annotations
@@ -12,14 +12,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from pommai.device.body.battery import Battery
 from pommai.device.cache.cache import Cache
 from pommai.device.mind.clock import WallClock
-from pommai.device.mind.events import Occasion
-from pommai.device.mind.lights import Mood
 from pommai.device.mind.states import Booting, Interrupted, Listening, Speaking, State, Stopping, Thinking
 from pommai.device.ports import Failed, Note, RelayLost, RelayReached, StateChanged
-from pommai.device.runner import Runner
 from pommai.errors import StoreError
 from pommai.protocol import Value, Welcome
 
@@ -36,9 +32,8 @@ MAX_WAITING: Final = 256
 SAVE_S: Final = 30.0
 SWEEP_S: Final = 3600.0
 RETRY_S: Final = 60.0
-BATTERY_S: Final = 60.0
-"""Between two times of writing down what is used of today, of looking for events that are too old, of trying a disk
-that failed, of looking at the battery."""
+"""Between two times of writing down what is used of today, of looking for events that are too old, and of trying a disk
+that failed."""
 
 
 class Logbook:
@@ -153,30 +148,6 @@ class Keeper:
         if self._cache.problem:
             await self._cache.retry()
         await self._retry_events()
-
-
-class Hunger:
-    """Looks at the battery, and shows and says when it is low."""
-
-    def __init__(self, battery: Battery, runner: Runner, low_percent: Callable[[], int]) -> None:
-        """`low_percent`: the setting as it is now."""
-        self._battery = battery
-        self._runner = runner
-        self._low_percent = low_percent
-        self._is_said = False
-
-    async def run(self) -> None:
-        """Look every minute, until cancelled."""
-        while True:
-            self.look()
-            await asyncio.sleep(BATTERY_S)
-
-    def look(self) -> None:
-        """Look now. It is said once, as soon as nobody talks; the light stays until power comes."""
-        charge = self._battery.read()
-        is_low = charge is not None and not charge.charging and charge.percent < self._low_percent()
-        self._runner.picture.keep(Mood.LOW_BATTERY if is_low else None)
-        self._is_said = is_low and (self._is_said or self._runner.say(Occasion.LOW_BATTERY))
 
 
 def _in_flight(state: State) -> bool:

@@ -27,7 +27,8 @@ from pommai.device.ports import Note, StateChanged
 from pommai.device.runner import Runner
 from pommai.device.service.deeds import Deeds
 from pommai.device.service.hardware import Hardware
-from pommai.device.service.keeping import ALLOWANCE, AVAILABILITY, WALL_CLOCK, Hunger, Keeper, Logbook
+from pommai.device.service.keeping import ALLOWANCE, AVAILABILITY, WALL_CLOCK, Keeper, Logbook
+from pommai.device.service.signs import Signs
 from pommai.device.settings import DeviceSettings
 from pommai.device.speech import earcons
 from pommai.device.speech.espeak import find_espeak
@@ -101,14 +102,21 @@ class Toy:
 
     def parts(self) -> dict[str, Coroutine[Any, Any, None]]:
         """What works in the background, for as long as the runner runs; each by its name."""
-        hunger = Hunger(self.battery, self.runner, lambda: self.settings.battery.low_percent)
+        card = self.hardware.card
+        signs = Signs(
+            self.runner,
+            self.battery,
+            low_percent=lambda: self.settings.battery.low_percent,
+            has_sound=lambda: card is None or card.present,
+            is_updating=lambda: self.upkeep.syncing,
+        )
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "uplink": self._uplink.run(),
             "upkeep": self.upkeep.run(),
             "logbook": self.logbook.run(),
             "keeper": self._keeper.run(),
             "telemetry": self.telemetry.run(),
-            "battery": hunger.run(),
+            "signs": signs.run(),
         }
         if self.hardware.card is not None:
             parts["sound"] = _keep(self.hardware.card)

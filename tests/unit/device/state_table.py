@@ -197,8 +197,8 @@ def document() -> str:
     limits = "\n".join(f"| `{state.__name__}` | {limit_s:g} s |" for state, limit_s in LIMIT_S.items())
     return f"""# The states of the toy
 
-Made from `pommai/device/mind/machine.py` and `conversing.py` by `python -m tests.unit.device.state_table`; a test compares
-them. What each state means stands in `states.py`; what each looks like, in `pommai/device/mind/lights.py`.
+Made from `pommai/device/mind/machine.py` and `conversing.py` by `python -m tests.unit.device.state_table`; a test
+compares them. What each state means stands in `states.py`; what each looks like, in `pommai/device/mind/lights.py`.
 
 ```mermaid
 {diagram()}

@@ -88,6 +88,7 @@ GOLDEN: dict[Pattern, dict[float, Percent]] = {
         1.01: AMBER,
     },
     lights.updating: {0: (25, 25, 25), 0.6: (50, 50, 50), 1.1: (75, 75, 75), 1.9: (100, 100, 100), 2.1: (25, 25, 25)},
+    lights.no_sound: {0: RED, 0.09: RED, 0.11: DARK, 0.99: DARK, 1.01: RED, 1.11: DARK},
     lights.low_battery: {0: RED, 0.49: RED, 0.51: DARK, 1.99: DARK, 2.01: RED},
     lights.celebrate: {0: RED, 1 / 6: (100, 100, 0), 1 / 3: (0, 100, 0), 2 / 3: BLUE, 1: RED},
     lights.test: {0: RED, 0.99: RED, 1.01: (0, 100, 0), 2.5: BLUE, 3.99: (100, 100, 100), 4.01: RED},
@@ -153,6 +154,7 @@ COVERED: dict[Mood, set[type[State]]] = {
     Mood.ALERT: {Idle, Offline, Paused, Connecting, Thinking, Speaking, Playing},
     Mood.CELEBRATE: {Idle, Offline, Paused, Connecting, Thinking, Speaking, Playing},
     Mood.TEST: {Idle, Offline, Paused, Connecting, Thinking, Speaking, Playing},
+    Mood.NO_SOUND: {Idle, Offline, Paused, Connecting},
     Mood.LOW_BATTERY: {Idle, Offline, Paused},
     Mood.UPDATING: {Idle},
 }
@@ -164,6 +166,7 @@ def test_a_mood_is_shown_where_it_may_be(mood: Mood) -> None:
         Mood.ALERT: lights.guardian_alert,
         Mood.CELEBRATE: lights.celebrate,
         Mood.TEST: lights.test,
+        Mood.NO_SOUND: lights.no_sound,
         Mood.LOW_BATTERY: lights.low_battery,
         Mood.UPDATING: lights.updating,
     }[mood]

@@ -6,7 +6,18 @@ import pytest
 
 from pommai.device.mind.lights import BLUE, GREEN, OFF, RED, Color, Mood, dimmed, interval_s
 from pommai.device.mind.lights import idle as breathing
-from pommai.device.mind.states import Booting, Connecting, Error, Idle, Listening, Paused, Speaking, State, Thinking
+from pommai.device.mind.states import (
+    Booting,
+    Connecting,
+    Error,
+    Idle,
+    Listening,
+    Offline,
+    Paused,
+    Speaking,
+    State,
+    Thinking,
+)
 from pommai.device.picture import Picture
 from pommai.errors import HardwareError
 from pommai.protocol import ErrorCode
@@ -121,9 +132,17 @@ def test_a_lasting_mood_is_seen_wherever_nothing_passing_is_and_ends_when_it_is_
     assert {OFF, RED} == set(drawn(picture, led, picture.due_s, 106.0)) | {OFF}
     picture.show(Mood.CELEBRATE, 106.0, 1.0)
     assert len(drawn(picture, led, 106.0, 106.9)) > 20
-    picture.keep(None)
+    picture.keep()
     drawn(picture, led, 107.0, 110.0)
     assert led.shown[-1] == purple[0]
+
+
+def test_of_several_lasting_moods_the_first_that_may_be_shown_is() -> None:
+    led, alone = Led(), Led()
+    picture, other = Picture(led, Offline(1)), Picture(alone, Offline(1))
+    picture.keep(Mood.UPDATING, Mood.LOW_BATTERY)
+    other.keep(Mood.LOW_BATTERY)
+    assert drawn(picture, led, 100.0, 104.0) == drawn(other, alone, 100.0, 104.0), "no update is shown offline"
 
 
 def test_a_light_that_fails_is_told_once_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:

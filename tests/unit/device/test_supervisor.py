@@ -218,4 +218,4 @@ async def test_warnings_are_kept_without_their_text_and_once_for_each_statement(
     log.warning("after the end")
     await asyncio.sleep(0)
     assert [(kind, data["level"]) for kind, data in kept] == [("log", "WARNING")]
-    assert re.fullmatch(r"device\.uplink:\d+", str(kept[0][1]["from"]))
+    assert re.fullmatch(r"device\.network\.uplink:\d+", str(kept[0][1]["from"]))

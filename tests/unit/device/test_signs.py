@@ -1,0 +1,113 @@
+"""What the toy tells of itself: which light for what, the gravest first; a low battery is said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pommai.device.body.battery import Battery
+from pommai.device.mind.events import Occasion
+from pommai.device.mind.lights import Mood
+from pommai.device.service.signs import BATTERY_S, Signs
+
+
+class Picture:
+    def __init__(self) -> None:
+        self.kept: tuple[Mood, ...] = ()
+
+    def keep(self, *moods: Mood) -> None:
+        self.kept = moods
+
+
+class Runner:
+    """Says what it is told, unless somebody talks."""
+
+    def __init__(self) -> None:
+        self.picture = Picture()
+        self.is_free = True
+        self.said: list[Occasion] = []
+
+    def say(self, occasion: Occasion) -> bool:
+        if self.is_free:
+            self.said.append(occasion)
+        return self.is_free
+
+
+class Toy:
+    """Signs around a toy whose battery, sound card and phrases a test decides on."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.charge(80)
+        self.has_sound, self.is_updating, self.low_percent = True, False, 15
+        self.runner = Runner()
+        self.signs = Signs(
+            self.runner,  # type: ignore[arg-type]  # as much of one as signs need
+            Battery(str(folder)),
+            lambda: self.low_percent,
+            lambda: self.has_sound,
+            lambda: self.is_updating,
+        )
+
+    def charge(self, percent: int, status: str = "Discharging") -> None:
+        (self._folder / "capacity").write_text(f"{percent}\n", encoding="ascii")
+        (self._folder / "status").write_text(f"{status}\n", encoding="ascii")
+
+    def shown(self, now_s: float) -> tuple[Mood, ...]:
+        self.signs.look(now_s)
+        return self.runner.picture.kept
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Toy:
+    return Toy(tmp_path)
+
+
+def test_a_toy_that_is_well_shows_nothing(toy: Toy) -> None:
+    assert toy.shown(0.0) == ()
+    assert toy.runner.said == []
+
+
+def test_the_gravest_comes_first(toy: Toy) -> None:
+    toy.charge(14)
+    toy.has_sound, toy.is_updating = False, True
+    assert toy.shown(0.0) == (Mood.NO_SOUND, Mood.LOW_BATTERY, Mood.UPDATING)
+    toy.has_sound = True
+    assert toy.shown(1.0) == (Mood.LOW_BATTERY, Mood.UPDATING)
+    toy.is_updating = False
+    assert toy.shown(2.0) == (Mood.LOW_BATTERY,)
+
+
+def test_a_low_battery_is_said_once_and_again_after_it_was_charged(toy: Toy) -> None:
+    toy.charge(14)
+    for second in range(5):
+        toy.shown(float(second))
+    assert toy.runner.said == [Occasion.LOW_BATTERY]
+    toy.charge(13, "Charging")
+    assert toy.shown(BATTERY_S) == ()
+    toy.charge(12)
+    toy.shown(2 * BATTERY_S)
+    assert toy.runner.said == [Occasion.LOW_BATTERY] * 2
+
+
+def test_a_low_battery_is_said_when_nobody_talks_any_more(toy: Toy) -> None:
+    toy.charge(3)
+    toy.runner.is_free = False
+    assert toy.shown(0.0) == (Mood.LOW_BATTERY,)
+    assert toy.runner.said == []
+    toy.runner.is_free = True
+    toy.shown(1.0)
+    assert toy.runner.said == [Occasion.LOW_BATTERY]
+
+
+def test_the_battery_is_read_once_a_minute(toy: Toy) -> None:
+    assert toy.shown(0.0) == ()
+    toy.charge(3)
+    assert toy.shown(BATTERY_S - 1) == ()
+    assert toy.shown(BATTERY_S) == (Mood.LOW_BATTERY,)
+
+
+def test_the_setting_is_read_each_time(toy: Toy) -> None:
+    toy.low_percent = 85
+    assert toy.shown(0.0) == (Mood.LOW_BATTERY,)
