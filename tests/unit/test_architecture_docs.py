@@ -11,7 +11,7 @@ ROOMS = ("relay/providers/", "relay/stores/", "cli/")
 
 
 def named_on_the_page() -> set[str]:
-    """Every module in the tables of rooms: under a heading with a folder they are in it, and so are the row's others."""
+    """Every module in the tables of rooms: under a heading with a folder they are in that, and so is a row's rest."""
     rooms = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("\n## Rooms\n")[1].split("\n## ")[0]
     named, house = set(), ""
     for line in rooms.splitlines():

@@ -187,7 +187,15 @@ def test_brightness_dims_every_channel_alike(brightness: float, factor: float) -
     assert dimmed(Color(1.0, 0.5, 0.0), brightness) == Color(factor, 0.5 * factor, 0.0)
 
 
-BLINKS = {lights.listening, lights.error, lights.guardian_alert, lights.low_battery, lights.updating, lights.test}
+BLINKS = {
+    lights.listening,
+    lights.error,
+    lights.guardian_alert,
+    lights.no_sound,
+    lights.low_battery,
+    lights.updating,
+    lights.test,
+}
 
 
 @pytest.mark.parametrize("pattern", sorted(set(GOLDEN) - BLINKS, key=repr), ids=lambda pattern: pattern.__name__)
