@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from pommai.device.speech.earcons import Earcon
+from pommai.device.speech.earcons import Earcon, sound
 from pommai.starter import PhraseKind
 from tests.faults.conftest import MakeRelay, MakeToy
 from tests.faults.pommaid import Pommaid
@@ -153,6 +153,5 @@ async def test_a_line_that_is_half_open_is_noticed(relay: MakeRelay, toy: MakeTo
 
 def reply_in(heard: bytes) -> bytes:
     """What comes after the last earcon."""
-    from pommai.device.speech.earcons import sound
 
     return heard[heard.rfind(sound(Earcon.END)) + len(sound(Earcon.END)) :]

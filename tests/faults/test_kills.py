@@ -7,7 +7,6 @@ each, its own database is read: what is on the disk then has to reach the relay,
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import sqlite3
 from contextlib import closing, suppress
@@ -16,11 +15,11 @@ from typing import Final
 import pytest
 
 from tests.faults.conftest import MakeRelay, MakeToy
+from tests.faults.lengths import KILLS
 from tests.faults.pommaid import Pommaid
 from tests.faults.proxy import Proxy, between
 from tests.faults.relays import RelayProcess
 
-KILLS: Final = int(os.environ.get("POMMAI_KILLS", "20"))
 TOYS: Final = 2
 """They live side by side, with one relay, and are killed independently."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import time
 from contextlib import closing
@@ -16,12 +15,10 @@ from pommai.device.mind.states import LIMIT_S, Connecting
 from pommai.device.speech.earcons import Earcon
 from pommai.starter import PhraseKind
 from tests.faults.conftest import MakeRelay, MakeToy
+from tests.faults.lengths import ALONE_S
 from tests.faults.pommaid import Pommaid
 from tests.faults.sounds import before, earcons, loud_ms, pitches, question, said
 from tests.faults.together import together
-
-ALONE_S: Final = 180.0 if os.environ.get("POMMAI_SOAK") else 25.0
-"""How long a toy is left with nothing at all: three minutes under `make soak`."""
 
 WATCHDOG_S: Final = 2.0
 """What `tests.faults.pommaid` sets: the real unit has 30 s."""
