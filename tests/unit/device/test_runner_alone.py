@@ -694,3 +694,20 @@ async def test_whoever_watches_is_told_every_second_whatever_happens(
         signs.append(now_s())
         assert max(later - sign for sign, later in itertools.pairwise(signs)) <= 1.01
         assert toy.task is not None and not toy.task.done()
+
+
+# --- the sound card ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("lead", "effect"), [(_thinking, Cancel(1)), (_speaking, Cancel(1)), (_holding, "mic closed")])
+@in_virtual_time
+async def test_a_sound_card_that_goes_ends_what_it_was_used_for(
+    lead: Callable[[Toy], Awaitable[None]], effect: object
+) -> None:
+    async with running(Toy(voice=True)) as toy:
+        await lead(toy)
+        toy.runner.sound_lost()
+        await asyncio.sleep(0.1)
+        assert isinstance(toy.state, Error)
+        assert toy.state.why is Fault.SOUND
+        assert toy.knows(effect)
