@@ -53,8 +53,9 @@ class Picture:
         passing = now_s < self._passing_until_s
         pattern = pattern_for(self._state, *(self._passing if passing else ()), *self._lasting)
         brightness = self.brightness if self._lights.can_dim else 1.0
-        self._show(dimmed(pattern(now_s - self._since_s), brightness))
-        self.due_s = min(now_s + interval_s(pattern), self._passing_until_s if passing else _NEVER)
+        seconds = now_s - self._since_s
+        self._show(dimmed(pattern(seconds), brightness))
+        self.due_s = min(now_s + interval_s(pattern, seconds), self._passing_until_s if passing else _NEVER)
 
     def off(self) -> None:
         """Dark."""

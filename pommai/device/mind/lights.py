@@ -96,9 +96,12 @@ def idle(seconds: float) -> Color:
     return BLUE.scaled(0.3 * _wave(seconds, 4.0))
 
 
+_PULSING_S: Final = 0.4
+
+
 def listening(seconds: float) -> Color:
     """Blue: two pulses of 100 ms, then solid. Between them it is dimmed and not dark: the microphone is open."""
-    pulsing = seconds < 0.4
+    pulsing = seconds < _PULSING_S
     return BLUE.scaled(1.0 if not pulsing or _is_on(seconds, 0.1, 0.1) else OPEN_MIC_BLUE)
 
 
@@ -223,8 +226,10 @@ def pattern_for(state: State, *moods: Mood) -> Pattern:
     return _PATTERNS[type(state)]
 
 
-def interval_s(pattern: Pattern) -> float:
-    """How long one picture of a pattern may stand: as long as the eye sees no step, so that an idle toy rests."""
+def interval_s(pattern: Pattern, seconds: float) -> float:
+    """How long the picture at `seconds` may stand: as long as the eye sees no step, so that an idle toy rests."""
+    if pattern is listening and seconds >= _PULSING_S:
+        return _INTERVALS_S[speaking]
     return _INTERVALS_S.get(pattern, 0.04)
 
 

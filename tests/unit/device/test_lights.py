@@ -200,7 +200,7 @@ BLINKS = {
 
 @pytest.mark.parametrize("pattern", sorted(set(GOLDEN) - BLINKS, key=repr), ids=lambda pattern: pattern.__name__)
 def test_no_step_of_a_smooth_pattern_is_coarse(pattern: Pattern) -> None:
-    pause_s = interval_s(pattern)
+    pause_s = interval_s(pattern, 0.0)
     pictures = [pattern(n * pause_s) for n in range(500)]
     steps = [
         max(abs(old.red - new.red), abs(old.green - new.green), abs(old.blue - new.blue))
@@ -212,7 +212,7 @@ def test_no_step_of_a_smooth_pattern_is_coarse(pattern: Pattern) -> None:
 @pytest.mark.parametrize("pattern", sorted(BLINKS, key=repr), ids=lambda pattern: pattern.__name__)
 def test_no_blink_falls_between_two_pictures(pattern: Pattern) -> None:
     shortest_s = {lights.low_battery: 0.5, lights.updating: 0.5, lights.test: 1.0}.get(pattern, 0.1)
-    assert interval_s(pattern) <= 0.4 * shortest_s
+    assert interval_s(pattern, 0.0) <= 0.4 * shortest_s
 
 
 def test_states_that_a_child_must_tell_apart_look_different() -> None:
@@ -226,3 +226,8 @@ def test_states_that_a_child_must_tell_apart_look_different() -> None:
         frozenset({"Speaking", "Playing"}),  # the toy talks
     }
     assert len(by_pattern) == len(typing.get_args(State)) - 4
+
+
+def test_a_light_that_has_become_solid_is_drawn_once_a_second() -> None:
+    assert interval_s(lights.listening, 0.39) == pytest.approx(0.04)
+    assert interval_s(lights.listening, 0.4) == pytest.approx(1.0)

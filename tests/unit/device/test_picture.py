@@ -74,7 +74,7 @@ def test_pictures_come_as_often_as_their_pattern_needs() -> None:
     assert len(drawn(picture, led, 100.0, 104.0)) in range(35, 42)
     picture.begin(Connecting(0), 104.0)
     assert len(drawn(picture, led, 104.0, 108.0)) in range(90, 102)
-    assert interval_s(breathing) == pytest.approx(0.1)
+    assert interval_s(breathing, 0.0) == pytest.approx(0.1)
 
 
 def test_brightness_dims_whatever_is_shown_and_can_be_changed() -> None:
