@@ -135,6 +135,7 @@ async def test_a_toy_that_is_interrupted_is_silent_at_once_and_never_hears_itsel
                 took_ms = []
                 for _ in range(INTERRUPTIONS):
                     await bear.until("speaking")
+                    await loud_at_the_microphone(pulse)
                     start = len(ear.pcm)
                     await ear.until(heard_since(start, lambda pcm: level_dbfs(pcm[-SPEECH.bytes(200) :]) > -30))
                     pressed_s = time.monotonic()
@@ -162,3 +163,21 @@ async def echo(pulse: Pulse) -> None:
         stdout=asyncio.subprocess.DEVNULL,
     )
     assert await loading.wait() == 0
+
+
+async def loud_at_the_microphone(pulse: Pulse) -> None:
+    """Wait until the toy's own voice is heard where it would listen."""
+    listening = await asyncio.create_subprocess_exec(
+        *("parec", "--device=mic_in.monitor", "--raw", "--rate=24000", "--channels=1", "--format=s16le"),
+        *("--latency-msec=20",),
+        env=pulse.env,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert listening.stdout is not None
+    try:
+        async with asyncio.timeout(10):
+            while level_dbfs(await listening.stdout.readexactly(SPEECH.bytes(50))) < -30:
+                pass
+    finally:
+        listening.kill()
+        await listening.communicate()
