@@ -24,6 +24,7 @@ from pommai.device.mind.events import (
     EndUtterance,
     Event,
     HeldForRestart,
+    HeldLong,
     Occasion,
     OpenMic,
     Play,
@@ -162,6 +163,7 @@ class Runner:
         self._deadline_s = _NEVER
         self._second_s = 0.0
         self._counted_s = 0.0
+        self._has_talked = False
         self._is_over = False
 
     async def run(self) -> Ending:
@@ -196,6 +198,10 @@ class Runner:
             self._inbox.put(PlayRequested(occasion, phrase))
         return free
 
+    def test_sound(self) -> bool:
+        """Make a small sound, if the toy makes any and nobody has the word; whether it did."""
+        return isinstance(self.state, _FREE) and self.mouth.make(Earcon.END) > 0
+
     def sound_lost(self) -> None:
         """The sound card has gone: whatever it was used for is over."""
         self._inbox.put(SoundFailed())
@@ -224,11 +230,14 @@ class Runner:
                 self.mouth.complete(turn)
             case Pressed():
                 self._recorder.forget()  # a toy that rests opens no microphone, and can never say that it was silent
+                self._has_talked = False
                 self._step(item)
             case Disconnected():
                 self._step(Disconnected(complete=self.mouth.missing(self.state.turn) is None))
             case HeldForRestart() if not self._recorder.silent:
                 pass  # somebody spoke, or nobody can say: this is no wish for a restart
+            case HeldLong() if self._has_talked:
+                pass  # a child who was talking when the connection went has only not let go yet
             case event:
                 self._step(event)
 
@@ -245,7 +254,9 @@ class Runner:
             self._look_at_limits()
         if now_s >= self._recorder.deadline_s:
             self._recorder.close()
-            self._step(SoundFailed())
+            self._has_talked = False  # nobody heard it: if the button stays down, it is a call for help
+            if not isinstance(self.state, Holding):  # gestures need no microphone
+                self._step(SoundFailed())
         if now_s >= self._deadline_s:
             self._deadline_s = _NEVER
             self._step(TimeLimitReached())
@@ -282,6 +293,7 @@ class Runner:
             case OpenMic(turn):
                 self._recorder.open(turn, record=isinstance(self.state, Listening))
             case StartUtterance(turn):
+                self._has_talked = True
                 self._recorder.start(turn)
             case EndUtterance(turn):
                 self._recorder.end(turn)

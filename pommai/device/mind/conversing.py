@@ -119,8 +119,9 @@ def interrupted(state: Interrupted, event: Event) -> Step:
         case Connected(None):
             after, effects = say(turn + 1, Occasion.LOST_THREAD, Idle(turn))
             return after, [StopSpeaker(), *effects]
-        case Connected(paused):
-            return welcomed(turn, paused), [StopSpeaker()]
+        case Connected(ErrorCode() as paused):
+            after, effects = say(turn + 1, excuse(paused), Paused(turn, paused, Idle(turn)))
+            return after, [StopSpeaker(), *effects]
         case TimeLimitReached():
             after, effects = say(turn + 1, Occasion.UNREACHABLE, Offline(turn))
             return after, [StopSpeaker(), *effects]

@@ -145,7 +145,10 @@ class Answers:
                 self._toy.deeds.test_lights()
             case "sound":
                 if not self._toy.deeds.test_sound():
-                    raise RefusedError("this toy makes no small sounds", remedy="Set sound.earcons = true.")
+                    raise RefusedError(
+                        "the toy makes no small sound now",
+                        remedy="Try again when nobody talks with it; sound.earcons must be true.",
+                    )
             case _:
                 raise RefusedError('what to test is "led" or "sound"')
         return {}

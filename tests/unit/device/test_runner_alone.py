@@ -221,6 +221,33 @@ async def test_a_restart_in_mid_turn_tells_the_relay_to_forget_it() -> None:
 
 
 @in_virtual_time
+async def test_a_child_who_talks_on_when_the_relay_goes_has_not_called_for_help() -> None:
+    async with running(Toy(voice=True)) as toy:
+        toy.mic.speak(TALK * 8)
+        toy.button.press()
+        await asyncio.sleep(1)
+        toy.relay.lost(GONE)
+        await asyncio.sleep(5)
+        assert toy.said == ["says unreachable"]
+        toy.button.release()
+        await toy.hold(4.5)
+        assert toy.said == ["says unreachable", "says help"], "the next press can be one"
+
+
+@in_virtual_time
+async def test_without_a_microphone_gestures_are_answered_all_the_same() -> None:
+    async with running(Toy(voice=True)) as toy:
+        await offline(toy)
+        toy.mic.is_broken = True
+        await toy.hold(1.0)
+        await asyncio.sleep(2)
+        await toy.tap(2)
+        await asyncio.sleep(2)
+        assert toy.said == ["says activity", "says repeat"]
+        assert isinstance(toy.state, Offline)
+
+
+@in_virtual_time
 async def test_a_microphone_that_gives_nothing_is_no_silence() -> None:
     async with running(Toy(voice=True)) as toy:
         toy.mic.is_mute = True
