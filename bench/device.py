@@ -5,8 +5,10 @@
 A real daemon with a real body, as far as a machine without one can have it (PyAudio over a virtual PulseAudio card,
 pins that behave like RPi.GPIO's), and a real relay with scripted engines on the same machine. Memory is the
 proportional set size of the daemon's process (/proc/PID/smaps_rollup), CPU its user and system time (/proc/PID/stat)
-over wall time: Python, PortAudio and libpulse are in both. `a53_core_pct` is the CPU while talking times 12: a core of
-a Raspberry Pi Zero 2W takes 10 to 15 times as long for the same work. It is an estimate, and no measurement on a Pi.
+over wall time: Python, PortAudio and libpulse are in both. ALSA is told of this one card only, as on a toy: with all of
+a desktop's plug-ins PortAudio loads half of ffmpeg. The figures are of a second start; the first one also migrates the
+database, and keeps sqlite-utils loaded (`pss_first_start_mb`). `a53_core_pct` is the CPU while talking times 12: a core
+of a Raspberry Pi Zero 2W takes 10 to 15 times as long for the same work. It is an estimate, and no measurement on a Pi.
 """
 
 from __future__ import annotations
@@ -29,13 +31,15 @@ from typing import Final
 
 from tests.faults.bodies import hands_on, real_body
 from tests.faults.pommaid import Pommaid
-from tests.faults.relays import relay_process
-from tests.pulse import Pulse, noise, running_pulse
+from tests.faults.relays import RelayProcess
+from tests.pulse import Pulse, running_pulse
 from tests.unit.device.fake_gpio import RemotePins
 
 A53_TIMES: Final = 12
 BUTTON: Final = 17
 WARM_UP_TURNS: Final = 20
+SENTENCE: Final = "Can you tell me a story about a small dragon that lives in the mountains and eats strawberries?"
+ALSA: Final = "pcm.!default { type pulse }\nctl.!default { type pulse }\n"
 IMPORT: Final = "import pommai.device.daemon"
 IMPORTS: Final = 7
 
@@ -44,6 +48,7 @@ IMPORTS: Final = 7
 class Figures:
     """All of them; megabytes are 10^6 bytes, percent those of one core of this machine."""
 
+    pss_first_start_mb: float
     pss_idle_mb: float
     pss_talking_mb: float
     pss_speaking_mb: float
@@ -87,14 +92,22 @@ async def cost(pid: int, seconds: float) -> tuple[float, float]:
     return pss_mb(pid), 100 * (cpu_s(pid) - used_s) / (time.monotonic() - began_s)
 
 
-async def talk(toy: Pommaid, pins: RemotePins, pulse: Pulse, seconds: float) -> tuple[float, float]:
-    """What a held button costs while a child talks; the turn is left in `thinking`."""
+def speech(path: Path, seconds: float) -> Path:
+    """A recording of at least so much speech, by espeak-ng: what Opus has to encode when a child talks."""
+    text = " ".join([SENTENCE] * (1 + int(seconds / 4)))
+    subprocess.run(["espeak-ng", "--stdin", "-w", str(path)], input=text.encode(), check=True)
+    return path
+
+
+async def talk(toy: Pommaid, pins: RemotePins, pulse: Pulse, wav: Path, seconds: float) -> tuple[float, float]:
+    """What a held button costs while a child says `wav`; the turn is left in `thinking`."""
     pins.press(BUTTON)
     await toy.until("listening")
-    saying = asyncio.create_task(pulse.say(noise(seconds + 0.5)))
+    saying = asyncio.create_task(pulse.say(wav))
     figures = await cost(toy_pid(toy), seconds)
     pins.release(BUTTON)
-    await saying
+    saying.cancel()
+    await asyncio.wait({saying})
     return figures
 
 
@@ -125,20 +138,27 @@ async def measure(seconds: float, turns: int, tell: Callable[[str], None]) -> Fi
     importing_s = import_s()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pommai-bench-")))
-        (folder / "pulse").mkdir()
+        for name in ("pulse", "relay", "toy"):
+            (folder / name).mkdir()
         pulse = stack.enter_context(running_pulse(folder / "pulse"))
-        relay = await stack.enter_async_context(relay_process(folder / "relay"))
-        toy = Pommaid(folder / "toy", relay.url, await relay.token(), **real_body(pulse, folder))
-        await stack.enter_async_context(toy)
-        pins = await hands_on(toy, folder, stack.enter_context(ExitStack()))
+        relay = await stack.enter_async_context(RelayProcess(folder / "relay"))
+        body = real_body(pulse, folder)
+        body["env"]["ALSA_CONFIG_PATH"] = str(folder / "alsa.conf")
+        (folder / "alsa.conf").write_text(ALSA, encoding="ascii")
+        toy = Pommaid(folder / "toy", relay.url, await relay.token(), **body)
         tell("waiting until the relay has spoken its phrases and the toy has fetched them")
         await relay.until_logged("phrases ready")
-        await toy.until(lambda status: status["cache"]["phrases"] > 40 and not status["cache"]["syncing"], 120.0)
+        async with toy:
+            await toy.until(lambda status: status["cache"]["phrases"] > 40 and not status["cache"]["syncing"], 120.0)
+            pss_first = pss_mb(toy_pid(toy))
+            await toy.end()
+        await stack.enter_async_context(toy)
+        pins = await hands_on(toy, folder, stack.enter_context(ExitStack()))
         await toy.until("idle")
         tell("idle")
         pss_idle, cpu_idle = await cost(toy_pid(toy), seconds)
         tell("talking")
-        pss_talking, cpu_talking = await talk(toy, pins, pulse, seconds)
+        pss_talking, cpu_talking = await talk(toy, pins, pulse, speech(folder / "speech.wav", seconds + 1), seconds)
         tell("speaking")
         await toy.until("speaking")
         pss_speaking, cpu_speaking = await cost(toy_pid(toy), min(seconds, 3.0))
@@ -146,7 +166,10 @@ async def measure(seconds: float, turns: int, tell: Callable[[str], None]) -> Fi
         growth = await soak(toy, pins, turns, lambda turn: tell(f"turn {turn + 1}"))
         ready_ms = float(toy.log.split("daemon: ready, ms=")[1].split()[0])
     return Figures(
-        *(round(figure, 1) for figure in (pss_idle, pss_talking, pss_speaking, cpu_idle, cpu_talking, cpu_speaking)),
+        *(
+            round(figure, 1)
+            for figure in (pss_first, pss_idle, pss_talking, pss_speaking, cpu_idle, cpu_talking, cpu_speaking)
+        ),
         a53_core_pct=round(cpu_talking * A53_TIMES, 1),
         import_s=round(importing_s, 3),
         ready_ms=ready_ms,
