@@ -109,11 +109,6 @@ class RelayProcess:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
-    def thaw(self) -> None:
-        """Let it go on."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGCONT)
-
     @property
     def log(self) -> str:
         """What it said on stderr."""

@@ -19,6 +19,7 @@ from tests.faults.lengths import ALONE_S
 from tests.faults.pommaid import Pommaid
 from tests.faults.sounds import before, earcons, loud_ms, pitches, question, said
 from tests.faults.together import together
+from tests.unit.device.fake_gpio import SHIMS
 
 WATCHDOG_S: Final = 2.0
 """What `tests.faults.pommaid` sets: the real unit has 30 s."""
@@ -41,6 +42,8 @@ async def said_after(toy: Pommaid, **press: Any) -> bytes:
     return await toy.hear()
 
 
+@pytest.mark.timeout(ALONE_S + 100)
+@pytest.mark.usefixtures("no_card")
 async def test_a_toy_without_network_is_still_a_toy(relay: MakeRelay, toy: MakeToy, tmp_path: Path) -> None:
     async def plays() -> None:
         """An activity, the same once more, and how it is."""
@@ -99,28 +102,25 @@ async def test_a_toy_without_network_is_still_a_toy(relay: MakeRelay, toy: MakeT
             assert earcons(await said_after(bear, hold_ms=4200)) == [Earcon.ERROR], "the last resort: a sound"
             assert [kind for _, kind, urgent in spooled(bear) if urgent] == ["help"], "and the call is kept"
 
+    async def with_nothing_at_all() -> None:
+        """No network, no sound card: it lives, the watchdog is fed in time, and the light says what is missing."""
+        sections = {"sound": {"kind": "card"}, "button": {"kind": "gpio"}}
+        async with toy(name="alone", sections=sections, env={"PYTHONPATH": str(SHIMS)}) as bear:
+            began_s = time.monotonic()
+            while time.monotonic() - began_s < ALONE_S:
+                status = await bear.status()
+                assert not status["sound"]["present"] and not status["relay"]["reached"]
+                await asyncio.sleep(0.07)  # no multiple of it is the time between two flashes
+            assert bear.states()[-1] == "offline"
+            assert bear.lights("offline") == {"red", "dark"}
+            assert bear.supervisor.longest_silence_s("WATCHDOG=1") < WATCHDOG_S
+            assert (await bear.end())[0] == 0
+            assert "Traceback" not in bear.log
+
     await together(
         plays=plays(),
         helps_and_tells=helps_and_tells(),
         with_espeak=with_espeak(),
         with_no_voice_at_all=with_no_voice_at_all(),
+        with_nothing_at_all=with_nothing_at_all(),
     )
-
-
-@pytest.mark.timeout(ALONE_S + 60)
-async def test_with_nothing_at_all_it_stays_alive(no_card: None, toy: MakeToy) -> None:
-    """No network, no sound card; the watchdog is fed in time, and the light says how it is."""
-    sections = {"sound": {"kind": "card"}, "button": {"kind": "gpio"}, "lights": {"kind": "none"}}
-    shims = str(Path(__file__).parents[1] / "shims")
-    env = {"PYTHONPATH": shims}
-    async with toy(sections=sections, env=env) as bear:
-        began_s = time.monotonic()
-        while time.monotonic() - began_s < ALONE_S:
-            status = await bear.status()
-            assert not status["sound"]["present"] and not status["relay"]["reached"]
-            await asyncio.sleep(0.07)  # no multiple of it is the time between two flashes
-        assert bear.states()[-1] == "offline"
-        assert "red" in bear.lights("offline"), "it blinks: it has no sound"
-        assert bear.supervisor.longest_silence_s("WATCHDOG=1") < WATCHDOG_S
-        assert (await bear.end())[0] == 0
-        assert "Traceback" not in bear.log
