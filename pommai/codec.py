@@ -89,7 +89,10 @@ class OpusEncoder:
     and the wire's budget must hold for every sound that a child may make.
     """
 
-    def __init__(self, audio_format: AudioFormat = SPEECH, bitrate_bps: int = BITRATE_BPS) -> None:
+    def __init__(
+        self, audio_format: AudioFormat = SPEECH, bitrate_bps: int = BITRATE_BPS, complexity: int = COMPLEXITY
+    ) -> None:
+        """`complexity`: 0 to 10, Opus's own measure of how hard it tries."""
         opus = _opus()
         self._format = audio_format
         self._bitrate_bps = bitrate_bps
@@ -97,7 +100,7 @@ class OpusEncoder:
         self._destroy = opus.encoder.destroy
         self._state = opus.encoder.create_state(audio_format.rate_hz, 1, opus.application)
         opus.encoder.encoder_ctl(self._state, opus.ctl.set_bitrate, bitrate_bps)
-        opus.encoder.encoder_ctl(self._state, opus.ctl.set_complexity, COMPLEXITY)
+        opus.encoder.encoder_ctl(self._state, opus.ctl.set_complexity, complexity)
         self._pcm = (ctypes.c_int16 * audio_format.samples(max(FRAME_LENGTHS_MS)))()
         self._packet = ctypes.create_string_buffer(_MAX_PACKET_BYTES)
 
