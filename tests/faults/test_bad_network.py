@@ -33,7 +33,7 @@ async def answered(bear: Pommaid) -> bytes:
     return bytes(bear.heard)
 
 
-async def test_what_a_network_does_to_a_reply(relay: MakeRelay, toy: MakeToy, tmp_path: Path) -> None:
+async def test_what_a_network_does_and_what_the_child_hears(relay: MakeRelay, toy: MakeToy, tmp_path: Path) -> None:
     async with relay() as lighthouse:
 
         async def on(name: str, proxy: Proxy) -> Pommaid:
@@ -99,17 +99,9 @@ async def test_what_a_network_does_to_a_reply(relay: MakeRelay, toy: MakeToy, tm
                     await asked(bear, tmp_path)
                     assert pitches(await answered(bear)) == pitches_of(*REPLY)
 
-        await together(
-            stalled=stalled(), slow=slow(), reset=reset(), refused_for_a_while=refused_for_a_while(), late=late()
-        )
-
-
-async def test_a_line_that_is_half_open_is_noticed(relay: MakeRelay, toy: MakeToy, tmp_path: Path) -> None:
-    async with relay() as lighthouse:
-
         async def while_idle() -> None:
             """By its own heartbeat, within 25 s; and then it comes back by itself."""
-            async with between(lighthouse.port) as proxy, toy(proxy.url, await lighthouse.token(), "idle") as bear:
+            async with between(lighthouse.port) as proxy, await on("idle", proxy) as bear:
                 await bear.until("idle")
                 proxy.half_open()
                 began_s = time.monotonic()
@@ -123,7 +115,7 @@ async def test_a_line_that_is_half_open_is_noticed(relay: MakeRelay, toy: MakeTo
 
         async def when_pressed() -> None:
             """A child who presses is told much sooner."""
-            async with between(lighthouse.port) as proxy, toy(proxy.url, await lighthouse.token("b"), "press") as bear:
+            async with between(lighthouse.port) as proxy, await on("press", proxy) as bear:
                 await bear.until("idle")
                 proxy.half_open()
                 began_s = time.monotonic()
@@ -139,7 +131,7 @@ async def test_a_line_that_is_half_open_is_noticed(relay: MakeRelay, toy: MakeTo
 
         async def while_speaking() -> None:
             """What has come is played; then it waits, amber, and the rest follows on the next connection."""
-            async with between(lighthouse.port) as proxy, toy(proxy.url, await lighthouse.token("c"), "speak") as bear:
+            async with between(lighthouse.port) as proxy, await on("speak", proxy) as bear:
                 await asked(bear, tmp_path)
                 await bear.until_heard(300)
                 proxy.half_open()
@@ -148,7 +140,16 @@ async def test_a_line_that_is_half_open_is_noticed(relay: MakeRelay, toy: MakeTo
                 heard = await answered(bear)
                 assert pitches(heard) == pitches_of(*REPLY)
 
-        await together(while_idle=while_idle(), when_pressed=when_pressed(), while_speaking=while_speaking())
+        await together(
+            stalled=stalled(),
+            slow=slow(),
+            reset=reset(),
+            refused_for_a_while=refused_for_a_while(),
+            late=late(),
+            half_open_while_idle=while_idle(),
+            half_open_when_pressed=when_pressed(),
+            half_open_while_speaking=while_speaking(),
+        )
 
 
 def reply_in(heard: bytes) -> bytes:

@@ -46,7 +46,7 @@ async def said_after(toy: Pommaid, **press: Any) -> bytes:
 @pytest.mark.usefixtures("no_card")
 async def test_a_toy_without_network_is_still_a_toy(relay: MakeRelay, toy: MakeToy, tmp_path: Path) -> None:
     async def plays() -> None:
-        """An activity, the same once more, and how it is."""
+        """An activity, and the same once more."""
         async with toy(name="plays") as bear:
             assert bear.supervisor.times("READY=1")
             began_s = time.monotonic()
@@ -64,14 +64,18 @@ async def test_a_toy_without_network_is_still_a_toy(relay: MakeRelay, toy: MakeT
             await bear.until("offline")
             assert pitches(await bear.hear()) == pitches(greeting)
 
+            assert bear.lights("offline") == {"white", "dark"}
+            assert bear.lights("playing") == {"green"}
+
+    async def tells_how_it_is() -> None:
+        async with toy(name="status") as bear:
+            await bear.until("offline")
             await bear.tap(3)
             await bear.until("playing")
             await bear.until("offline")
             status = await bear.hear()
             assert said(status, PhraseKind.VOLUME_LOUD)
             assert before(status, PhraseKind.VOLUME_LOUD), "and before its volume, that it is offline"
-            assert bear.lights("offline") == {"white", "dark"}
-            assert bear.lights("playing") == {"green"}
 
     async def helps_and_tells() -> None:
         """A call for help is answered, kept, and told once and first when there is a network at last."""
@@ -87,7 +91,8 @@ async def test_a_toy_without_network_is_still_a_toy(relay: MakeRelay, toy: MakeT
             mine = spooled(bear)
             assert [kind for _, kind, _ in mine] == ["activity", "help"]
             async with lighthouse:
-                await bear.until(lambda status: status["relay"]["reached"], 60)
+                await bear.press(100)  # a touch is enough for it to look again, however long it has waited
+                await bear.until(lambda status: status["relay"]["reached"], 5)
                 await bear.until(lambda status: not status["cache"]["unsent"])
                 assert lighthouse.events() == mine[::-1], "urgent first, each once"
 
@@ -119,6 +124,7 @@ async def test_a_toy_without_network_is_still_a_toy(relay: MakeRelay, toy: MakeT
 
     await together(
         plays=plays(),
+        tells_how_it_is=tells_how_it_is(),
         helps_and_tells=helps_and_tells(),
         with_espeak=with_espeak(),
         with_no_voice_at_all=with_no_voice_at_all(),
