@@ -66,7 +66,17 @@ class SentAwayError(ConnectError):
 
     def __init__(self, goodbye: Goodbye) -> None:
         self.retry_after_s = min(goodbye.retry_after_s, MAX_RETRY_AFTER_S)
-        super().__init__(f"the relay said goodbye ({goodbye.code})")
+        reason = _PARTINGS.get(goodbye.code, "")
+        super().__init__(f"the relay said goodbye ({goodbye.code}){reason}")
+
+
+_PARTINGS: Final = {
+    ErrorCode.REVOKED: ": this toy's token is no longer valid; make one with `pommai relay token add`, give it to the "
+    "toy with `pommai device set-token`",
+    ErrorCode.REPLACED: ": another toy has come with the same token; give each its own",
+    ErrorCode.UNSUPPORTED_VERSION: ": toy and relay are of different versions; update the older one",
+}
+"""What whoever looks after the toy can do about it; of the other reasons, nothing."""
 
 
 class DeadPeerError(ConnectError):
