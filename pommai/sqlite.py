@@ -144,7 +144,7 @@ def store_error(path: Path, error: sqlite3.Error) -> StoreError:
     meaning = {
         sqlite3.SQLITE_NOTADB: "is not an SQLite database",
         sqlite3.SQLITE_CORRUPT: "is damaged: restore a backup, or move it away to begin anew",
-        sqlite3.SQLITE_BUSY: f"is locked by another program for more than {BUSY_S:g} s",
+        sqlite3.SQLITE_BUSY: "is locked by another program",
         sqlite3.SQLITE_FULL: "cannot grow: the disk is full",
         sqlite3.SQLITE_READONLY: "may not be written",
         sqlite3.SQLITE_CANTOPEN: "cannot be opened",

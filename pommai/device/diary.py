@@ -17,6 +17,10 @@ MAX_UNWRITTEN: Final = 100
 """Events in memory that no spool took; beyond it the oldest are lost, but urgent ones only to urgent ones."""
 
 
+UNSURE: Final = {"clock": "unsure"}
+"""In the data of an event whose `at_s` is only where the toy's own clock stood: it may be wrong by years."""
+
+
 class Spool(Protocol):
     """Where events wait for the relay."""
 
@@ -27,10 +31,20 @@ class Spool(Protocol):
 class Diary:
     """Writes events down and tells whoever delivers them."""
 
-    def __init__(self, spool: Spool, now_s: Callable[[], float], written: Callable[[], None]) -> None:
-        """`now_s`: Unix time as well as the toy knows. `written`: called when there is something to deliver."""
+    def __init__(
+        self,
+        spool: Spool,
+        now_s: Callable[[], float],
+        written: Callable[[], None],
+        is_sure: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`now_s`: Unix time as well as the toy knows; `is_sure`: whether it is right.
+
+        `written`: called when there is something to deliver.
+        """
         self._spool = spool
         self._now_s = now_s
+        self._is_sure = is_sure
         self._written = written
         self._unwritten: deque[EventRecord] = deque()
 
@@ -40,7 +54,8 @@ class Diary:
         `urgent` goes before all else. `durable`: on disk before this returns, as `urgent` is. Raises StoreError if the
         spool takes nothing; what is urgent or durable then waits in memory, and is tried again with the next event.
         """
-        event = EventRecord(uuid.uuid4().hex, kind, round(self._now_s(), 3), urgent, data)
+        doubt = {} if self._is_sure() else UNSURE
+        event = EventRecord(uuid.uuid4().hex, kind, round(self._now_s(), 3), urgent, {**data, **doubt})
         try:
             await self._spool.append(event, durable)
         except StoreError:

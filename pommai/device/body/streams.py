@@ -135,8 +135,9 @@ class SoundCardSpeaker:
             wake = len(self._waiting) <= self._wake_at
             if wake:
                 self._wake_at = -1
-        if wake and self._loop is not None:
-            _tell(self._loop, self._taken.set)
+        loop = self._loop  # once: the card may be lost between two looks
+        if wake and loop is not None:
+            _tell(loop, self._taken.set)
         return pcm
 
     async def _until_waiting(self, n_bytes: int) -> None:

@@ -30,8 +30,8 @@ LOG_EVERY: Final = 100
 
 LOW, NORMAL, URGENT = 0, 1, 2
 
-URGENT_FACTOR: Final = 4
-"""An urgent event waits this many times longer for a relay before it is given up."""
+UNSURE: Final = '%"clock":"unsure"%'
+"""In the data of an event that was written by a clock that nobody had set: its age means nothing."""
 
 _INSERT: Final = """
     INSERT OR IGNORE INTO events (id, kind, at_s, priority, pending, size, data) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -119,15 +119,18 @@ class Spool:
         self._connection.executemany("UPDATE events SET pending = 0 WHERE id = ?", [(each,) for each in ids])
 
     def sweep(self, now_s: float) -> int:
-        """Remove what is older than the settings allow; the number of events removed."""
+        """Remove what is older than the settings allow; the number of events removed.
+
+        What is urgent waits for the relay however long it takes, and so does what was written by a clock that nobody
+        had set; only a lack of room can remove that.
+        """
         self._count()
         before = self._rows
         sent_s = now_s - self._settings.keep_sent_days * DAY_S
         waited_s = self._settings.keep_unsent_days * DAY_S
-        delete = "DELETE FROM events WHERE pending = ? AND (priority = 2) = ? AND at_s < ?"
-        self._connection.executemany(delete, [(0, 0, sent_s), (0, 1, sent_s)])
-        given_up = self._connection.execute(delete, (1, 0, now_s - waited_s)).rowcount
-        given_up += self._connection.execute(delete, (1, 1, now_s - waited_s * URGENT_FACTOR)).rowcount
+        self._connection.execute("DELETE FROM events WHERE pending = 0 AND at_s < ?", (sent_s,))
+        too_old = "DELETE FROM events WHERE pending = 1 AND priority < 2 AND at_s < ? AND data NOT LIKE ?"
+        given_up = self._connection.execute(too_old, (now_s - waited_s, UNSURE)).rowcount
         if given_up:
             _log.warning("events given up, too old count=%d", given_up)
         self.forget_counts()

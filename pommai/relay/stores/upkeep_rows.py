@@ -29,7 +29,7 @@ MAX_PENDING: Final = 100
 _INSERT_EVENT = """
     INSERT INTO events (toy, id, kind, at_s, urgent, data, received_at_s)
     SELECT ?, ?, ?, ?, ?, ?, ?
-    WHERE NOT EXISTS (SELECT 1 FROM forgotten WHERE digest = ? AND at_s >= ?)
+    WHERE ? OR NOT EXISTS (SELECT 1 FROM forgotten WHERE digest = ? AND at_s >= ?)
     ON CONFLICT (toy, id) DO NOTHING
 """
 _TRIM_EVENTS = """
@@ -67,9 +67,10 @@ class UpkeepRows(StoreFile):
     # --- events -------------------------------------------------------------------------------------------------------
 
     async def store_events(self, toy: str, events: Sequence[EventRecord], now_s: float) -> set[str]:
-        """Store, for good, those whose id is not stored yet; the ids that were not known before.
+        """Store, for good, those whose id is not stored yet; the ids of what was stored now.
 
-        What happened before the toy was forgotten is not stored, and its id never becomes known.
+        What happened before the toy was forgotten is not stored; but what is urgent always is, because a toy whose
+        clock is wrong may date a call for help of today long ago.
         """
         return await self._run(lambda: self._store_events(toy, events, now_s))
 
@@ -85,17 +86,16 @@ class UpkeepRows(StoreFile):
     def _store_events(self, toy: str, events: Sequence[EventRecord], now_s: float) -> set[str]:
         digest = toy_digest(toy)
         with durably(self._connection):
-            marks = ", ".join("?" * len(events))
-            sql = f"SELECT id FROM events WHERE toy = ? AND id IN ({marks})"
-            known = {id for (id,) in self._connection.execute(sql, (toy, *(event.id for event in events)))}
+            new = set()
             for event in events:
                 row = (toy, event.id, event.kind, event.at_s, event.urgent, json.dumps(dict(event.data)), now_s)
-                self._connection.execute(_INSERT_EVENT, (*row, digest, event.at_s))
+                if self._connection.execute(_INSERT_EVENT, (*row, event.urgent, digest, event.at_s)).rowcount:
+                    new.add(event.id)
             counting = "SELECT count(*) FROM events WHERE toy = ?"
             (n_events,) = self._connection.execute(counting, (toy,)).fetchone()
             if n_events > MAX_EVENTS + EVENTS_SLACK:
                 self._connection.execute(_TRIM_EVENTS, (toy, MAX_EVENTS))
-        return {event.id for event in events} - known
+        return new
 
     # --- commands -----------------------------------------------------------------------------------------------------
 

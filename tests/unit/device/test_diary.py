@@ -45,6 +45,13 @@ class Desk:
         self.diary = Diary(self.shelf, lambda: 1_800_000_000.12345, lambda: self.told.append(len(self.shelf.kept)))
 
 
+async def test_an_event_by_a_clock_that_nobody_has_set_says_so() -> None:
+    shelf = Shelf()
+    diary = Diary(shelf, lambda: 1_700_000_000.0, lambda: None, lambda: False)
+    await diary.write("help", urgent=True)
+    assert [event.data for event in shelf.kept.values()] == [{"clock": "unsure"}]
+
+
 async def test_an_event_says_what_and_when_and_is_told_of_when_it_is_kept() -> None:
     desk = Desk()
     await desk.diary.write("activity", durable=True, phrase="song-1", ms=300)

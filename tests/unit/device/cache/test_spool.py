@@ -145,15 +145,16 @@ async def test_there_is_a_bound_on_bytes_too(path: Path) -> None:
 
 async def test_the_sweep_keeps_what_may_still_be_wanted(path: Path) -> None:
     async with opened(path, keep_sent_days=30, keep_unsent_days=7) as cache:
-        ages = {"sent": (29, 31), "unsent": (6, 8), "urgent": (27, 29)}
+        ages = {"sent": (29, 31), "unsent": (6, 8), "urgent": (1, 9000)}
         for kind, days in ages.items():
             for age in days:
                 at_s = NOW_S - age * DAY_S
                 await cache.append(EventRecord(f"{kind}{age}", "turn", at_s, kind == "urgent"))
         await cache.acknowledge(["sent29", "sent31"])
-        assert await cache.sweep(NOW_S) == 3
-        assert await unsent_ids(cache) == ["urgent27", "unsent6"]
-        assert await cache.spool_size() == SpoolSize(2, 1, 3, (await cache.spool_size()).size_bytes)
+        await cache.append(EventRecord("odd", "turn", 0.0, data={"clock": "unsure"}))
+        assert await cache.sweep(NOW_S) == 2
+        assert await unsent_ids(cache) == ["urgent9000", "urgent1", "odd", "unsent6"]
+        assert await cache.spool_size() == SpoolSize(4, 2, 5, (await cache.spool_size()).size_bytes)
         assert await cache.sweep(NOW_S) == 0
 
 
