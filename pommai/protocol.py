@@ -37,6 +37,9 @@ MAX_CHUNKS: Final = 8
 Signed = NewType("Signed", int)
 """A whole number that may be negative; every other number on the wire is 0 or more."""
 
+Turn = Annotated[int, "turn"]
+"""The number of a turn: 1 to `MAX_TURN`."""
+
 Token = Annotated[str, "token"]
 """An id or a code: 1 to 64 of the characters of `wire.TOKEN`. There is no room for words in it."""
 
@@ -129,7 +132,7 @@ class Hello:
     firmware: str
     captions: bool = False
     session: str | None = None
-    turn: int | None = None
+    turn: Turn | None = None
     next_sequence: int | None = None
 
 
@@ -137,21 +140,21 @@ class Hello:
 class UtteranceStart:
     """The child began to speak; audio frames of this turn follow."""
 
-    turn: int
+    turn: Turn
 
 
 @dataclass(frozen=True, slots=True)
 class UtteranceEnd:
     """The child let the button go; every audio frame of this turn has been sent."""
 
-    turn: int
+    turn: Turn
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
     """Forget this turn: the child barged in, or the press turned out to be a tap."""
 
-    turn: int
+    turn: Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +207,7 @@ class Welcome:
     max_utterance_s: float
     paused: ErrorCode | None = None
     volume_ceiling: float = 1.0
-    resumed: int | None = None
+    resumed: Turn | None = None
     limits: LimitsRecord | None = None
     phrases: str | None = None
 
@@ -213,7 +216,7 @@ class Welcome:
 class Transcript:
     """What the relay heard; sent only to a toy that asked for captions."""
 
-    turn: int
+    turn: Turn
     text: str
 
 
@@ -221,7 +224,7 @@ class Transcript:
 class SpeakingStart:
     """The reply begins; audio frames of this turn follow. `mood`: a light to show with it, see `lights.Mood`."""
 
-    turn: int
+    turn: Turn
     mood: str | None = None
 
 
@@ -229,7 +232,7 @@ class SpeakingStart:
 class Sentence:
     """The text of the audio that follows; sent only to a toy that asked for captions."""
 
-    turn: int
+    turn: Turn
     text: str
 
 
@@ -237,7 +240,7 @@ class Sentence:
 class SpeakingEnd:
     """Every audio frame of the reply has been sent, and the turn is over."""
 
-    turn: int
+    turn: Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +249,7 @@ class Error:
 
     code: ErrorCode
     retryable: bool = False
-    turn: int | None = None
+    turn: Turn | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from pommai.protocol import (
     PhraseChunk,
     Signed,
     Token,
+    Turn,
 )
 
 _HEADER: Final = struct.Struct("!BIH")
@@ -157,6 +158,8 @@ def _decode_scalar(hint: Any, value: Any, where: str) -> Any:
     """A text, a code or a number; numbers are finite and within the header's ranges."""
     if hint == Token and isinstance(value, str):
         return _token(value, where)
+    if hint == Turn and type(value) is int and 1 <= value <= MAX_TURN:
+        return value
     if hint is str and isinstance(value, str) and len(value) <= MAX_TEXT_CHARS:
         return value
     if hint is bool and isinstance(value, bool):

@@ -41,6 +41,7 @@ from pommai.protocol import (
     SpeakingStart,
     Token,
     Transcript,
+    Turn,
     UtteranceEnd,
     UtteranceStart,
     Welcome,
@@ -121,6 +122,7 @@ def test_every_message_has_a_golden_frame() -> None:
 
 
 TURNS = st.integers(0, protocol.MAX_TURN)
+NUMBERED = st.integers(1, protocol.MAX_TURN)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 NUMBERS = st.floats(0, 2**50)
 TOKENS = st.from_regex(wire.TOKEN, fullmatch=True)
@@ -139,6 +141,8 @@ VALUES = {
     str | None: st.none() | TEXTS,
     float | None: st.none() | NUMBERS,
     Mapping[str, protocol.Value]: DATA,
+    Turn: NUMBERED,
+    Turn | None: st.none() | NUMBERED,
     Token: TOKENS,
     Token | None: st.none() | TOKENS,
     tuple[Token, ...]: st.lists(TOKENS, max_size=4).map(tuple),
@@ -202,6 +206,8 @@ def test_garbage_gets_a_code_and_nothing_else(frame: str | bytes) -> None:
         ('{"turn":1}', ErrorCode.BAD_MESSAGE),
         ('{"type":7}', ErrorCode.BAD_MESSAGE),
         ('{"type":"cancel"}', ErrorCode.BAD_MESSAGE),
+        ('{"type":"cancel","turn":0}', ErrorCode.BAD_MESSAGE),
+        ('{"type":"hello","version":1,"firmware":"x","session":"s","turn":0}', ErrorCode.BAD_MESSAGE),
         ('{"type":"cancel","turn":"1"}', ErrorCode.BAD_MESSAGE),
         ('{"type":"cancel","turn":true}', ErrorCode.BAD_MESSAGE),
         ('{"type":"cancel","turn":-1}', ErrorCode.BAD_MESSAGE),
