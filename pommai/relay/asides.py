@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from pommai.errors import RemoteProtocolError, StoreError
+from pommai.errors import StoreError
+from pommai.protocol import CommandDone
 from pommai.relay.upkeep import Answerable, Upkeep
 
 MAX_WAITING: Final = 16
 """Messages that may wait; beyond that the toy's next message waits too, so that no toy fills the memory."""
+
+LAST_S: Final = 1.0
+"""For what a toy that has left still told us about its commands."""
 
 _log = logging.getLogger(__name__)
 
@@ -20,10 +25,8 @@ _log = logging.getLogger(__name__)
 class Asides:
     """One task that feeds an `Upkeep`, for as long as the block lasts."""
 
-    def __init__(self, upkeep: Upkeep, refused: Callable[[RemoteProtocolError], Awaitable[None]]) -> None:
-        """`refused`: answers what the upkeep cannot take."""
+    def __init__(self, upkeep: Upkeep) -> None:
         self._upkeep = upkeep
-        self._refused = refused
         self._waiting: asyncio.Queue[Answerable | None] = asyncio.Queue(MAX_WAITING)
         self._group = asyncio.TaskGroup()
         self._task: asyncio.Task[None] | None = None
@@ -36,9 +39,13 @@ class Asides:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._task is not None:
-            self._task.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        try:
+            if kind is None:
+                await self._finish()
+        finally:
+            if self._task is not None:
+                self._task.cancel()
+            await self._group.__aexit__(kind, error, trace)
 
     async def put(self, message: Answerable) -> None:
         """Have a message answered in its turn; waits only if very many are waiting already."""
@@ -49,6 +56,23 @@ class Asides:
         if not self._waiting.full():
             self._waiting.put_nowait(None)
 
+    async def _finish(self) -> None:
+        """Take in the last answers to commands: a toy that restarts answers first, and leaves at once.
+
+        All the rest the toy asks for again, or sends again.
+        """
+        answers = [each for each in self._drained() if isinstance(each, CommandDone)]
+        for answer in answers:
+            self._waiting.put_nowait(answer)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_S):
+                await self._waiting.join()
+
+    def _drained(self) -> Iterator[Answerable | None]:
+        while not self._waiting.empty():
+            yield self._waiting.get_nowait()
+            self._waiting.task_done()
+
     async def _work(self) -> None:
         while True:
             message = await self._waiting.get()
@@ -57,9 +81,9 @@ class Asides:
                     await self._upkeep.look_again()
                 else:
                     await self._upkeep.receive(message)
-            except RemoteProtocolError as error:
-                await self._refused(error)
             except StoreError:
                 _log.exception("commands not read")
             except ConnectionError:
                 _log.debug("toy gone")  # whoever reads from it meets that too
+            finally:
+                self._waiting.task_done()

@@ -77,7 +77,7 @@ class ToyConnection:
         self._metrics = metrics
         self._now = asyncio.get_running_loop().time
         self._visit, upkeep = begin(self._send)
-        self._asides = Asides(upkeep, self._refused)
+        self._asides = Asides(upkeep)
         self._bad = SlidingWindow(MAX_BAD_MESSAGES, BAD_WINDOW_S)
         self._limit: asyncio.Timeout | None = None
         self._end_code: int | None = None

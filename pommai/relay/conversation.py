@@ -19,7 +19,7 @@ from functools import partial
 from typing import Final
 
 from pommai.errors import StoreError
-from pommai.protocol import Hello
+from pommai.protocol import ErrorCode, Hello
 from pommai.relay.bugs import places
 from pommai.relay.ports import Layer, Outcome, TurnRecord, Utterance
 from pommai.relay.prompt import Exchange, History, remember
@@ -129,15 +129,17 @@ class Conversation:
 
     def _over(self, record: TurnRecord, reply: Reply, turn: asyncio.Task[None]) -> None:
         """Finish with a turn, however it ended, also if it was cancelled before its task had begun."""
-        if turn.cancelled():
+        bug = None if turn.cancelled() else turn.exception()
+        if turn.cancelled() or bug is not None:
             record.said, record.downlink_packets = list(reply.said), reply.n_sent
+        if turn.cancelled():
             if record.outcome is not Outcome.FAILED:
                 record.outcome = self._cut_as
             reply.drop()
-        elif bug := turn.exception():
+        elif bug is not None:
             _log.error("turn broken toy=%s turn=%d: %s", record.toy, record.turn, places(bug))
+            record.outcome, record.error = Outcome.FAILED, ErrorCode.INTERNAL
             reply.fail(bug)
-            return
         self._remember(record)
         _log.info("turn over toy=%s turn=%d outcome=%s", record.toy, record.turn, record.outcome)
         storing = asyncio.create_task(self._keep(record, self._store(record)), name="store")

@@ -514,6 +514,9 @@ def test_a_bug_in_a_turn_ends_the_conversation_at_once() -> None:
                 await talk_to(it.visit, it.toy, 1)
                 await asyncio.get_running_loop().create_future()  # as a server waits for the next message
         assert caught.group_contains(KeyError)
+        (record,) = it.records
+        assert (record.outcome, record.error) == (Outcome.FAILED, ErrorCode.INTERNAL)
+        assert (record.heard, record.said, record.downlink_packets) == ("hello bear", [], 0)
 
     run(main())
 
