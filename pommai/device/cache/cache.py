@@ -48,7 +48,8 @@ class Cache:
     async def open(cls, settings: CacheSettings, now_s: float | None = None) -> Self:
         """Open the file of the settings, or live from memory (`:memory:`, or because there is no other way).
 
-        `now_s`: Unix time for the name of a damaged file that is set aside; without one, that of the system.
+        `now_s`: Unix time for the name of a damaged file that is set aside; without one, that of the system. Raises
+        InUseError beside another daemon.
         """
         worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pommai-cache")
         at_s = time.time() if now_s is None else now_s
@@ -63,6 +64,11 @@ class Cache:
     def problem(self) -> str:
         """Why the toy lives from memory, as a sentence for the log and for `pommai device status`; else empty."""
         return self._storage.problem
+
+    @property
+    def lasts(self) -> bool:
+        """Whether what is kept now outlives the process: False while the toy lives from memory."""
+        return self._storage.lasts
 
     async def retry(self) -> bool:
         """Try the file again where there is a problem, and move over what was kept meanwhile; whether all is well."""

@@ -6,7 +6,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pommai import sqlite
@@ -83,10 +83,14 @@ def _copy_phrases(reading: _Reading, target: Tables, *, prefer_source: bool) -> 
 
 @dataclass(slots=True)
 class _Reading:
-    """Reads tables whose pages may be damaged. `misses`: how often something could not be read."""
+    """Reads tables whose pages may be damaged. `misses`: how often something could not be read.
+
+    `given_up`: the tables of which the log has been told.
+    """
 
     source: sqlite3.Connection
     misses: int = 0
+    given_up: set[str] = field(default_factory=set)
 
     def rows(self, table: str, columns: str, condition: str = "TRUE") -> Iterator[tuple[Any, ...]]:
         """Every row that can be read, in the order in which they were written."""
@@ -100,7 +104,9 @@ class _Reading:
             except sqlite3.DatabaseError as error:
                 self.misses += 1
                 if sqlite.error_code(error) != sqlite3.SQLITE_CORRUPT:
-                    _log.warning("table not rescued table=%s: %s", table, error)
+                    if table not in self.given_up:
+                        _log.warning("table not rescued table=%s: %s", table, error)
+                    self.given_up.add(table)
                     return
                 misses += 1
                 after += step  # past the damaged page, number by number

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 from pommai import sqlite
 from pommai.device.cache import aside, database
 from pommai.device.cache.database import Damaged, Newer
+from pommai.device.cache.lock import InUseError, Lock
 from pommai.device.cache.memory import LogEntry
 from pommai.device.cache.rescue import copy
 from pommai.device.cache.tables import Tables
@@ -38,21 +39,29 @@ class Storage:
     """An open database that outlives its file."""
 
     def __init__(self, settings: CacheSettings, now_s: float) -> None:
-        """Open it. `now_s`: Unix time, for the name of a file that is set aside."""
+        """Open it. `now_s`: Unix time, for the name of a file that is set aside. Raises InUseError."""
         self.problem = ""
         """Why the toy lives from memory; empty while all is well."""
         self._settings = settings
         self._path = Path(settings.path)
+        self._lock = Lock(self._path)
         self._rebuilds = 0
         if settings.path == IN_MEMORY:
             self._tables = self._memory()
             return
         try:
             self._tables = self._open_file(now_s)
+        except InUseError:
+            raise
         except (StoreError, sqlite3.DatabaseError) as error:
             self._tables = self._memory()
             self._keep_what_can_be_read()
             self._live_from_memory(self._said(error))
+
+    @property
+    def lasts(self) -> bool:
+        """Whether there is a file, so that what is kept outlives the process."""
+        return not self._tables.in_memory
 
     def perform(self, call: Callable[[Tables], T], *, durable: bool = False) -> T:
         """The result of `call`, made in a transaction; `durable`: on the disk before this returns, if there is one."""
@@ -106,6 +115,7 @@ class Storage:
             self.retry()
         finally:
             self._tables.connection.close()
+            self._lock.release()
 
     # --- when something is wrong --------------------------------------------------------------------------------------
 
@@ -144,6 +154,7 @@ class Storage:
 
     def _open_file(self, now_s: float) -> Tables:
         """The file's tables, in a new file where the old one cannot be used. Raises StoreError."""
+        self._lock.take()
         connection = sqlite.connect(self._path, busy_s=database.BUSY_S)
         try:
             database.make_ready(connection, self._path)

@@ -290,3 +290,12 @@ async def test_a_damaged_file_is_set_aside_with_its_log_unchanged(tmp_path: Path
         assert "e3000" in await unsent_ids(cache)
     aside = target.with_name(ASIDE)
     assert (digest(aside), digest(sqlite.beside(aside)[0])) == before
+
+
+async def test_each_table_that_cannot_be_read_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "toy.db"
+    path.write_bytes(b"a letter to grandmother, and no database" * 200)
+    async with opened(path) as cache:
+        assert cache.lasts
+    told = [record.message.split(":")[0] for record in caplog.records if "not rescued" in record.message]
+    assert sorted(told) == [f"table not rescued table={table}" for table in ("events", "log", "memory", "phrases")]
