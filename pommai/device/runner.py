@@ -23,6 +23,7 @@ from pommai.device.mind.events import (
     Effect,
     EndUtterance,
     Event,
+    Held,
     HeldForRestart,
     HeldLong,
     Occasion,
@@ -31,6 +32,7 @@ from pommai.device.mind.events import (
     PlayEarcon,
     PlayRequested,
     Pressed,
+    Released,
     RestBegan,
     RestEnded,
     SoundFailed,
@@ -40,6 +42,7 @@ from pommai.device.mind.events import (
     Stop,
     StopRequested,
     StopSpeaker,
+    Tapped,
     TimeLimitReached,
     Wake,
 )
@@ -163,6 +166,7 @@ class Runner:
         self._deadline_s = _NEVER
         self._second_s = 0.0
         self._counted_s = 0.0
+        self._is_pressed = False
         self._has_talked = False
         self._is_over = False
 
@@ -189,11 +193,12 @@ class Runner:
         self._inbox.put(StopRequested(restart))
 
     def say(self, occasion: Occasion, phrase: str = "") -> bool:
-        """Say something of the toy's own. False, and nothing happens, while the child or the relay has the word.
+        """Say something of the toy's own. False, and nothing happens, while the child, the relay or help has the word.
 
         Only a phrase that somebody asks for is said while the toy rests, or in place of another.
         """
-        free = isinstance(self.state, _FREE if occasion is Occasion.PHRASE else _WAITING)
+        helps = isinstance(self.state, Playing) and self.state.is_help
+        free = isinstance(self.state, _FREE if occasion is Occasion.PHRASE else _WAITING) and not helps
         if free:
             self._inbox.put(PlayRequested(occasion, phrase))
         return free
@@ -201,6 +206,10 @@ class Runner:
     def test_sound(self) -> bool:
         """Make a small sound, if the toy makes any and nobody has the word; whether it did."""
         return isinstance(self.state, _FREE) and self.mouth.make(Earcon.END) > 0
+
+    def limits_changed(self) -> None:
+        """What parents allow may have changed: see now, and not within a second, whether the toy must rest."""
+        self._look_at_limits()
 
     def sound_lost(self) -> None:
         """The sound card has gone: whatever it was used for is over."""
@@ -229,8 +238,12 @@ class Runner:
             case SpeakingEnd(turn):
                 self.mouth.complete(turn)
             case Pressed():
-                self._recorder.forget()  # a toy that rests opens no microphone, and can never say that it was silent
-                self._has_talked = False
+                self._press()
+            case Held() if isinstance(limit := self._limit(), RestBegan):
+                self._step(limit)  # the press opened no microphone, or long ago
+                self._step(item)
+            case Released() | Tapped():
+                self._is_pressed = False
                 self._step(item)
             case Disconnected():
                 self._step(Disconnected(complete=self.mouth.missing(self.state.turn) is None))
@@ -240,6 +253,16 @@ class Runner:
                 pass  # a child who was talking when the connection went has only not let go yet
             case event:
                 self._step(event)
+
+    def _press(self) -> None:
+        """The button is down: what parents allow at this moment decides what that means."""
+        self._recorder.forget()  # a toy that rests opens no microphone, and can never say that it was silent
+        self._has_talked = False
+        limit = self._limit()
+        if isinstance(limit, RestEnded):
+            self._step(limit)
+        self._is_pressed = True
+        self._step(Pressed(limit.why if isinstance(limit, RestBegan) else None))
 
     def _pass_time(self) -> None:
         """Do what is due, unless something has happened meanwhile, which comes first."""
@@ -258,7 +281,7 @@ class Runner:
             if not isinstance(self.state, Holding):  # gestures need no microphone
                 self._step(SoundFailed())
         if now_s >= self._deadline_s:
-            self._deadline_s = _NEVER
+            self._deadline_s = now_s + LIMIT_S.get(type(self.state), _NEVER)  # unless it is another state now
             self._step(TimeLimitReached())
 
     def _step(self, event: Event) -> None:
@@ -327,13 +350,19 @@ class Runner:
 
     def _look_at_limits(self) -> None:
         """Tell the machine, again and again, whether the toy must rest: it waits for the end of a turn by itself."""
+        limit = self._limit()
+        if isinstance(limit, RestBegan) or (isinstance(limit, RestEnded) and not self._is_pressed):
+            self._inbox.put(limit)  # a rest in which the button went down ends when it has come up, and been answered
+
+    def _limit(self) -> RestBegan | RestEnded | None:
+        """What there is to tell the machine of limits now."""
         if self._allowance is None:
-            return
+            return None
         rest = self._allowance.rest()
         if rest is not None:
-            self._inbox.put(RestBegan(rest))
-        elif self._inbox.relay_rest is None and isinstance(self.state, Paused | Playing | Error):
-            self._inbox.put(RestEnded())
+            return RestBegan(rest)
+        can_end = self._inbox.relay_rest is None and isinstance(self.state, Paused | Playing | Error)
+        return RestEnded() if can_end else None
 
     def _count_talk(self) -> None:
         """Count the time in which the child or the relay had the word."""

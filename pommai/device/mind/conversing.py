@@ -5,6 +5,8 @@ Part of `machine.step`, and pure as that is.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pommai.device.mind.events import (
     CancelTurn,
     CloseMic,
@@ -34,6 +36,7 @@ from pommai.device.mind.events import (
 )
 from pommai.device.mind.states import (
     RESTS,
+    SIGNS,
     Beneath,
     Connecting,
     Error,
@@ -49,6 +52,7 @@ from pommai.device.mind.states import (
     State,
     Thinking,
 )
+from pommai.limits import Rest
 from pommai.protocol import ErrorCode
 
 Step = tuple[State, list[Effect]]
@@ -64,8 +68,8 @@ def listening(state: Listening, event: Event) -> Step:
             return Listening(turn, started=True), [StartUtterance(turn)]
         case Released() | TimeLimitReached() if started:
             return Thinking(turn), [EndUtterance(turn), PlayEarcon(Earcon.END)]
-        case Tapped(2 | 3 as count):
-            after, effects = say(turn, Occasion.REPEAT if count == 2 else Occasion.STATUS, Idle(turn))
+        case Tapped(count) if count > 1:
+            after, effects = say(turn, tapped(count), Idle(turn))
             return after, [*forget, *effects]
         case Released() | Tapped() | TimeLimitReached():
             return Idle(turn), forget
@@ -90,6 +94,8 @@ def answering(state: Thinking | Speaking, event: Event) -> Step:
     turn = state.turn
     hush: list[Effect] = [StopSpeaker()] if isinstance(state, Speaking) else []
     match state, event:
+        case _, Pressed(Rest() as why):  # it is silent, as always, and no more
+            return Paused(turn, ErrorCode(why), Idle(turn)), [StopSpeaker(), CancelTurn(turn)]
         case _, Pressed():  # barge-in
             return Listening(turn + 1, started=False), [StopSpeaker(), CancelTurn(turn), OpenMic(turn + 1), Wake()]
         case Thinking(), SpeakingStarted():
@@ -122,9 +128,13 @@ def interrupted(state: Interrupted, event: Event) -> Step:
         case Connected(ErrorCode() as paused):
             after, effects = say(turn + 1, excuse(paused), Paused(turn, paused, Idle(turn)))
             return after, [StopSpeaker(), *effects]
+        case TimeLimitReached() if state.signs < SIGNS:  # heard only if nothing else is
+            return replace(state, signs=state.signs + 1), [PlayEarcon(Earcon.END)]
         case TimeLimitReached():
             after, effects = say(turn + 1, Occasion.UNREACHABLE, Offline(turn))
             return after, [StopSpeaker(), *effects]
+        case Pressed(Rest() as why):
+            return Paused(turn, ErrorCode(why), Connecting(turn)), [StopSpeaker()]
         case Pressed():
             return Holding(turn + 1, Connecting(turn)), [StopSpeaker(), OpenMic(turn + 1), Wake()]
         case SoundFailed():
@@ -133,7 +143,12 @@ def interrupted(state: Interrupted, event: Event) -> Step:
 
 
 def say(turn: int, occasion: Occasion, then: Beneath, phrase: str = "") -> Step:
-    return Playing(turn, then), [Play(turn, occasion, phrase)]
+    return Playing(turn, then, is_help=occasion is Occasion.HELP), [Play(turn, occasion, phrase)]
+
+
+def tapped(count: int) -> Occasion:
+    """What a row of two taps or more asks for: a child who taps on and on means the last that has a meaning."""
+    return Occasion.REPEAT if count == 2 else Occasion.STATUS
 
 
 def welcomed(turn: int, paused: ErrorCode | None) -> Idle | Paused:

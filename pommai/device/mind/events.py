@@ -107,7 +107,9 @@ class StopRequested:
 
 @dataclass(frozen=True, slots=True)
 class Pressed:
-    """The button went down (first edge, debounced)."""
+    """The button went down (first edge, debounced). `rest`: why the toy must rest at this moment, if it must."""
+
+    rest: Rest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from pommai.device.mind.conversing import Step, answering, excuse, interrupted, listening, say, welcomed
+from pommai.device.mind.conversing import Step, answering, excuse, interrupted, listening, say, tapped, welcomed
 from pommai.device.mind.events import (
     CancelTurn,
     CloseMic,
@@ -26,6 +26,7 @@ from pommai.device.mind.events import (
     Earcon,
     Effect,
     Event,
+    Held,
     HeldForRestart,
     HeldLong,
     Occasion,
@@ -40,6 +41,7 @@ from pommai.device.mind.events import (
     SoundFailed,
     SpeakingStarted,
     Started,
+    StartUtterance,
     Stop,
     StopRequested,
     StopSpeaker,
@@ -66,6 +68,7 @@ from pommai.device.mind.states import (
     Stopping,
     Thinking,
 )
+from pommai.limits import Rest
 from pommai.protocol import ErrorCode
 
 
@@ -83,6 +86,8 @@ def step(state: State, event: Event) -> Step:
             return _stop(state, restart=restart)
         case ((Listening() | Holding()), HeldForRestart()):
             return _restart_soon(state)
+        case ((Idle() | Connecting() | Offline() | Error() | Playing()), Pressed(Rest() as why)):
+            return _both(state, RestBegan(why), Pressed())  # before a microphone is open
     return _STEPS[type(state)](state, event)
 
 
@@ -98,6 +103,8 @@ def _idle(state: Idle, event: Event) -> Step:
     match event:
         case Pressed():
             return Listening(turn + 1, started=False), [OpenMic(turn + 1), PlayEarcon(Earcon.START), Wake()]
+        case Held():  # of a press that came while the toy could not listen; it is too late for an earcon
+            return Listening(turn + 1, started=True), [OpenMic(turn + 1), StartUtterance(turn + 1), Wake()]
         case Disconnected():
             return Connecting(turn), []
         case SoundFailed():
@@ -108,7 +115,7 @@ def _idle(state: Idle, event: Event) -> Step:
 def _apart(state: Connecting | Offline, event: Event) -> Step:
     turn = state.turn
     match state, event:
-        case _, Pressed():
+        case _, Pressed() | Held():
             return Holding(turn + 1, state), [OpenMic(turn + 1), Wake()]
         case Connecting(), TimeLimitReached():
             return Offline(turn), []
@@ -137,6 +144,11 @@ def _waiting(state: Idle | Connecting | Offline, event: Event) -> Step:
 def _playing(state: Playing, event: Event) -> Step:
     turn, then = state.turn, state.then
     match event:
+        case Held() if state.is_help and not isinstance(then, Paused | Stopping):  # the child wants something else now
+            after, effects = step(_numbered(then, turn), event)
+            return after, [StopSpeaker(), *effects]
+        case Pressed() | PlayRequested() if state.is_help:  # it may be a tap, by mistake: help is heard to its end
+            return state, []
         case PlaybackFinished():
             return _uncovered(state)
         case TimeLimitReached():
@@ -145,7 +157,7 @@ def _playing(state: Playing, event: Event) -> Step:
         case SoundFailed():
             return Error(turn, Fault.SOUND, then), [StopSpeaker()]
         case HeldForRestart():  # the button that called for help is still down: let the help be heard
-            return Playing(turn, Stopping(turn, restart=True)), []
+            return replace(state, then=Stopping(turn, restart=True)), []
         case Pressed() if not isinstance(then, Stopping):
             after, effects = step(_numbered(then, turn), event)
             return after, [StopSpeaker(), *(effect for effect in effects if not isinstance(effect, PlayEarcon))]
@@ -167,10 +179,10 @@ def _showing(state: Error, event: Event) -> Step:
 def _paused(state: Paused, event: Event) -> Step:
     turn = state.turn
     match event:
-        case Released(long=False) | Tapped(1):  # a longer hold was a call for help, and has been answered
-            return say(turn + 1, excuse(state.why), state)
-        case Tapped(3):
+        case Tapped(count) if count > 2:
             return say(turn + 1, Occasion.STATUS, state)
+        case Released(long=False) | Tapped():  # a longer hold was a call for help, and has been answered
+            return say(turn + 1, excuse(state.why), state)
         case HeldLong():
             return say(turn + 1, Occasion.HELP, state)
         case PlayRequested(occasion, phrase):
@@ -204,15 +216,16 @@ def _uncovered(state: Playing | Error | Paused) -> Step:
 def _holding(state: Holding, event: Event) -> Step:
     """The button is down and there is nobody to talk to: what the child means shows when it comes up, or in time."""
     turn, then = state.turn, state.then
+    given_up = Offline(then.turn) if isinstance(then, Connecting) else then  # it was reached neither then nor since
     after: State
     effects: list[Effect]
     match event:
-        case Tapped(2 | 3) | Released() | HeldLong():
-            after, effects = say(turn, _gesture(event, then), then)
-        case Tapped() | TimeLimitReached():
-            after, effects = _numbered(then, turn), []
+        case Tapped(1) | TimeLimitReached():
+            after, effects = _numbered(given_up, turn), []
+        case Tapped() | Released() | HeldLong():
+            after, effects = say(turn, _gesture(event, then), given_up)
         case SoundFailed():
-            after, effects = Error(turn, Fault.SOUND, then), []
+            after, effects = Error(turn, Fault.SOUND, given_up), []
         case Connected() | Disconnected() | RestBegan():
             beneath, effects = step(then, event)
             if isinstance(beneath, Idle | Connecting | Offline):
@@ -252,7 +265,7 @@ def _gesture(event: Tapped | Released | HeldLong, then: Beneath) -> Occasion:
     """
     match event, then:
         case Tapped(count), _:
-            return Occasion.REPEAT if count == 2 else Occasion.STATUS
+            return tapped(count)
         case HeldLong(), _:
             return Occasion.HELP
         case _, Offline():
@@ -267,6 +280,12 @@ def _restart_soon(state: Listening | Holding) -> Step:
     after, effects = say(state.turn, Occasion.RESTARTING, Stopping(state.turn, restart=True))
     cancel = [CancelTurn(state.turn)] if isinstance(state, Listening) and state.started else []
     return after, [CloseMic(), *cancel, *effects]
+
+
+def _both(state: State, first: Event, second: Event) -> Step:
+    between, effects = step(state, first)
+    after, more = step(between, second)
+    return after, [*effects, *more]
 
 
 def _numbered(state: Beneath, turn: int) -> Beneath:

@@ -82,10 +82,14 @@ class Speaking:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The connection was lost before the reply had come whole; it may be resumed. `began`: some of it was here."""
+    """The connection was lost before the reply had come whole; it may be resumed. `began`: some of it was here.
+
+    `signs`: how often the child has been given one that the toy still waits.
+    """
 
     turn: int
     began: bool
+    signs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +103,14 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Playing:
-    """The toy says something of its own, or the rest of a reply that is wholly here."""
+    """The toy says something of its own, or the rest of a reply that is wholly here.
+
+    `is_help`: the answer to a call for help, which is heard to its end.
+    """
 
     turn: int
     then: Beneath
+    is_help: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +149,20 @@ State = (
 Beneath = State
 """What may lie beneath a state that passes: one that waits, or, beneath a phrase, a rest or the end."""
 
+SIGNS: Final = 4
+"""Signs that the toy still waits for the rest of a reply, before it gives that up."""
+
 LIMIT_S: Final[dict[type[State], float]] = {
     Connecting: 10.0,  # long enough for a restarted relay, short enough that a child does not give up on a silent toy
     Listening: 20.0,  # the relay's longest utterance; reaching it ends the utterance and loses none of it
     Holding: 20.0,  # longer than any gesture: the button is stuck, or something lies on it
     Thinking: 30.0,  # the relay ends a turn within 25 s: 20 for the engines, 5 to say that they failed
     Speaking: 300.0,  # the longest bedtime story; beyond it, the end of the reply was lost
-    Interrupted: RESUME_S,
+    Interrupted: RESUME_S / (SIGNS + 1),  # until the next sign: a child takes a longer silence for the end
     Playing: 300.0,
     Error: 3.0,
 }
-"""Seconds after which a state is left by `TimeLimitReached`, counted from when a state of this *type* was entered."""
+"""Seconds after which a state is left by `TimeLimitReached`, counted from when a state of this *type* was entered.
+
+Only `Interrupted` may outlast its limit, and then it begins anew.
+"""

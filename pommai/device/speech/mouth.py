@@ -1,4 +1,7 @@
-"""What comes out of the speaker, and why: replies, the toy's own words, and earcons, each at the allowed volume."""
+"""What comes out of the speaker, and why: replies, the toy's own words, and earcons, each at the allowed volume.
+
+A call for help alone outweighs what is allowed.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ from pommai.device.mind.events import Earcon, Occasion, PlaybackFinished
 from pommai.device.ports import Allowance, OwnVoice, Speaker
 from pommai.device.speech.player import Player
 from pommai.protocol import AudioFrame
+
+HELP_VOLUME: Final = 0.3
+"""The least volume of an answer to a call for help, whatever parents allow: a frightened child has to hear it."""
 
 FULL_VOLUME: Final = 1.0
 """What a toy without a memory plays at where no parent has set a ceiling."""
@@ -60,8 +66,12 @@ class Mouth:
         return self._player.missing(turn)
 
     def say(self, turn: int, occasion: Occasion, phrase: str) -> None:
-        """Say something of the toy's own, as what `turn` has to say; the last reply is repeated from memory."""
-        self._player.volume = self._volume()
+        """Say something of the toy's own, as what `turn` has to say; the last reply is repeated from memory.
+
+        Help is heard at `HELP_VOLUME` at least, also above the ceiling of the volume, and of a toy that is turned off.
+        """
+        volume = self._volume()
+        self._player.volume = max(volume, HELP_VOLUME) if occasion is Occasion.HELP else volume
         if occasion is Occasion.REPEAT and self._player.repeat(turn, self._inbox):
             return
         if occasion in (Occasion.ACTIVITY, Occasion.HELP, Occasion.PHRASE):

@@ -95,14 +95,14 @@ class Player:
         self._last = None
 
     def make(self, earcon: bytes) -> None:
-        """Play a short sound (PCM), unless something else is being played. What is played next waits for its end."""
-        if self._task is None or self._task.done():
+        """Play a short sound (PCM), unless something else is heard. What is played next waits for its end."""
+        if self._task is None or self._task.done() or (self._reply is not None and self._reply.is_dry):
             self._quiet(self._earcon)
             self._earcon = asyncio.create_task(self._write_earcon(earcon), name="earcon")
 
     async def finish_earcon(self) -> None:
         """Return when the last earcon has been heard."""
-        if self._earcon is not None:
+        if self._earcon is not None and not self._earcon.done():
             await asyncio.wait({self._earcon})
 
     def stop(self) -> bool:
@@ -144,8 +144,8 @@ class Player:
         try:
             async with aclosing(pieces):
                 async for pcm in pieces:
+                    await self.finish_earcon()
                     if not began:
-                        await self.finish_earcon()
                         listener.playback_began(turn, asyncio.get_running_loop().time())
                         began = True
                     await self._write(pcm)

@@ -34,6 +34,11 @@ class Reply:
         """The first packet that is not here; None when all are."""
         return None if self._buffer.ended else self._buffer.next_sequence
 
+    @property
+    def is_dry(self) -> bool:
+        """Whether nothing of it can be heard until more has come."""
+        return not self._buffer.flowing and not self._buffer.ended
+
     def push(self, frame: AudioFrame) -> None:
         """Take a packet; one that comes twice or too late is dropped."""
         try:

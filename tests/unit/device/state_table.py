@@ -37,6 +37,7 @@ from pommai.device.mind.machine import step
 from pommai.device.mind.states import (
     LIMIT_S,
     RESTS,
+    SIGNS,
     Booting,
     Connecting,
     Error,
@@ -71,6 +72,7 @@ STATES: tuple[State, ...] = (
     Speaking(TURN),
     Interrupted(TURN, began=False),
     Interrupted(TURN, began=True),
+    Interrupted(TURN, began=True, signs=SIGNS),
     Offline(TURN),
     Holding(TURN, Connecting(TURN - 1)),
     Holding(TURN, Offline(TURN - 1)),
@@ -80,6 +82,9 @@ STATES: tuple[State, ...] = (
     Playing(TURN, Offline(TURN - 1)),
     Playing(TURN, Paused(TURN - 1, ErrorCode.PAUSED, Idle(TURN - 1))),
     Playing(TURN, Stopping(TURN - 1, restart=True)),
+    Playing(TURN, Idle(TURN - 1), is_help=True),
+    Playing(TURN, Offline(TURN - 1), is_help=True),
+    Playing(TURN, Paused(TURN - 1, ErrorCode.PAUSED, Idle(TURN - 1)), is_help=True),
     Error(TURN, ErrorCode.UNAVAILABLE, Idle(TURN)),
     Error(TURN, Fault.SOUND, Offline(TURN)),
     Stopping(TURN, restart=False),
@@ -96,6 +101,7 @@ EVENTS: tuple[Event, ...] = (
     RestBegan(Rest.PAUSED),
     RestEnded(),
     Pressed(),
+    Pressed(Rest.PAUSED),
     Held(),
     HeldLong(),
     HeldForRestart(),
@@ -206,7 +212,8 @@ compares them. What each state means stands in `states.py`; what each looks like
 
 ## How long a state may last
 
-Counted from when a state of this type was entered; then `TimeLimitReached` happens. The others may last for ever.
+Counted from when a state of this type was entered; then `TimeLimitReached` happens. `Interrupted` first gives {SIGNS}
+signs that the toy still waits, each of which begins the limit anew. The others may last for ever.
 
 | state | limit |
 |---|---|

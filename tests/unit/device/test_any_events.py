@@ -47,6 +47,7 @@ from pommai.device.mind.machine import step
 from pommai.device.mind.states import (
     LIMIT_S,
     RESTS,
+    SIGNS,
     Booting,
     Connecting,
     Error,
@@ -73,6 +74,7 @@ RELAY_ANSWERS: Final = (SpeakingStarted(0), SpeakingStarted(0), SpeakingStarted(
 ANYTHING: Final[tuple[Event, ...]] = (
     Pressed(),
     Pressed(),
+    Pressed(Rest.QUIET_HOURS),
     Held(),
     HeldLong(),
     HeldForRestart(),
@@ -219,8 +221,12 @@ def check(world: World, before: State, event: Event, state: State, effects: list
     assert world.sending == (state.turn if isinstance(state, Listening) and state.started else None)
     assert world.playing == (state.turn if sounding(state) else None)
     assert reached(state) in (None, world.connected)
-    if isinstance(before, Paused):
+    if isinstance(before, Paused) or (isinstance(event, Pressed) and event.rest):
         assert not any(isinstance(effect, OpenMic) for effect in effects)
+    if isinstance(before, Playing) and before.is_help:
+        may_cut = isinstance(event, Held | SoundFailed | TimeLimitReached | StopRequested)
+        assert may_cut or StopSpeaker() not in effects, "help is cut off"
+        assert event == PlaybackFinished(before.turn) or may_cut or (isinstance(state, Playing) and state.is_help)
     for effect in effects:
         if isinstance(effect, Play):
             assert isinstance(state, Playing) and state.turn == effect.turn
@@ -248,14 +254,52 @@ LASTING: Final[dict[type[State], Event]] = {
 """The states that may last, and what leads out of each."""
 
 
+PRESSES: Final[tuple[tuple[Event, ...], ...]] = (
+    (Pressed(), Tapped(1)),
+    (Pressed(), Tapped(2)),
+    (Pressed(), Tapped(5)),
+    (Pressed(), Held(), Released()),
+    (Pressed(), Held(), HeldLong(), Released(long=True)),
+)
+"""What a child can do with the button."""
+
+
+def check_offline(state: State) -> None:
+    """Who presses, as often and as fast as may be, hears an activity soon: no press makes the toy wait longer."""
+    for press in PRESSES:
+        after = state
+        for _ in range(2):
+            for event in press:
+                after = step(after, event)[0]
+            after = step(after, PlaybackFinished(after.turn))[0]
+        if isinstance(beneath_all(after), Stopping | Paused):
+            continue
+        assert isinstance(after, Offline), "the toy waits for a relay for ever"
+        after, effects = tell(after, Pressed(), Held(), Released())
+        assert effects[-1] == Play(after.turn, Occasion.ACTIVITY)
+
+
+def tell(state: State, *events: Event) -> tuple[State, list[Effect]]:
+    effects: list[Effect] = []
+    for event in events:
+        state, more = step(state, event)
+        effects += more
+    return state, effects
+
+
+def beneath_all(state: State) -> State:
+    """What the toy waits for, or rests from, beneath what passes."""
+    return beneath_all(state.then) if isinstance(state, Playing | Error | Holding) else state
+
+
 def check_ways_out(state: State) -> None:
     """With nothing but time, the toy comes to a state that may last; and each of those has a way out."""
-    for _ in range(8):
+    for _ in range(8 + SIGNS):
         if type(state) not in LIMIT_S:
             break
         before = state
         state = step(before, TimeLimitReached())[0]
-        assert type(state) is not type(before), "stuck"
+        assert type(state) is not type(before) or isinstance(state, Interrupted), "stuck"
     if isinstance(state, Stopping):
         return
     after, _ = step(state, LASTING[type(state)])
@@ -283,12 +327,16 @@ def test_what_holds_for_any_sequence_of_events(sequence: list[tuple[Event, ...]]
                     seen.add(state)
                     check_help(state)
                     check_ways_out(state)
+                    if reached(state) is False:
+                        check_offline(state)
 
 
 @pytest.mark.parametrize("state", state_table.STATES, ids=state_table.show)
 def test_every_state_has_a_way_out_and_an_answer_to_a_call_for_help(state: State) -> None:
     check_ways_out(state)
     check_help(state)
+    if reached(state) is False:
+        check_offline(state)
 
 
 @given(state=st.sampled_from(state_table.STATES), lag=st.integers(min_value=1, max_value=state_table.TURN))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from dataclasses import replace
 
 import pytest
 
@@ -46,6 +47,7 @@ from pommai.device.mind.machine import step
 from pommai.device.mind.states import (
     LIMIT_S,
     RESTS,
+    SIGNS,
     Booting,
     Connecting,
     Error,
@@ -63,7 +65,7 @@ from pommai.device.mind.states import (
     Thinking,
 )
 from pommai.limits import Rest
-from pommai.protocol import ErrorCode
+from pommai.protocol import RESUME_S, ErrorCode
 from tests.unit.device import state_table
 
 START, END, ERROR = PlayEarcon(Earcon.START), PlayEarcon(Earcon.END), PlayEarcon(Earcon.ERROR)
@@ -101,7 +103,9 @@ def test_the_codes_to_rest_are_those_of_the_limits() -> None:
 @pytest.mark.parametrize("state", state_table.STATES, ids=state_table.show)
 def test_a_state_ends_with_its_time_limit_if_it_has_one(state: State) -> None:
     after, effects = step(state, TimeLimitReached())
-    if type(state) in LIMIT_S:
+    if isinstance(state, Interrupted) and state.signs < SIGNS:
+        assert (after, effects) == (replace(state, signs=state.signs + 1), [END])
+    elif type(state) in LIMIT_S:
         assert type(after) is not type(state)
     else:
         assert (after, effects) == (state, [])
@@ -205,9 +209,15 @@ def test_a_third_tap_interrupts_what_the_second_began() -> None:
     assert effects == [StopSpeaker(), OpenMic(7), Wake(), CloseMic(), Play(7, Occasion.STATUS)]
 
 
-def test_a_fourth_tap_only_silences() -> None:
-    state, effects = tell(Playing(7, Idle(7)), Pressed(), Tapped(4))
-    assert (state, effects) == (Idle(8), [StopSpeaker(), OpenMic(8), Wake(), CloseMic()])
+@pytest.mark.parametrize("count", [4, 5, 12])
+def test_a_child_who_taps_on_and_on_is_told_how_the_toy_is(count: int) -> None:
+    state, effects = tell(Playing(7, Idle(7)), Pressed(), Tapped(count))
+    assert state == Playing(8, Idle(8))
+    assert effects == [StopSpeaker(), OpenMic(8), Wake(), CloseMic(), Play(8, Occasion.STATUS)]
+    state, effects = tell(Offline(7), Pressed(), Tapped(count))
+    assert (state, effects[-1]) == (Playing(8, Offline(7)), Play(8, Occasion.STATUS))
+    state, effects = tell(Paused(7, ErrorCode.PAUSED, Idle(7)), Pressed(), Tapped(count))
+    assert effects == [Play(8, Occasion.STATUS)]
 
 
 def test_a_double_tap_while_speaking_lets_the_child_hear_it_from_the_beginning() -> None:
@@ -217,13 +227,13 @@ def test_a_double_tap_while_speaking_lets_the_child_hear_it_from_the_beginning()
     assert effects.count(CancelTurn(3)) == 1
 
 
-@pytest.mark.parametrize(("taps", "occasion"), [(2, Occasion.REPEAT), (3, Occasion.STATUS)])
+@pytest.mark.parametrize(("taps", "occasion"), [(2, Occasion.REPEAT), (3, Occasion.STATUS), (5, Occasion.STATUS)])
 @pytest.mark.parametrize("beneath", [Connecting(6), Offline(6)], ids=state_table.show)
 def test_taps_mean_the_same_without_a_network(beneath: Connecting | Offline, taps: int, occasion: Occasion) -> None:
     state, effects = tell(beneath, Pressed(), Tapped(taps))
-    assert state == Playing(7, beneath)
+    assert state == Playing(7, Offline(6))
     assert effects == [OpenMic(7), Wake(), CloseMic(), Play(7, occasion)]
-    assert type(step(state, PlaybackFinished(7))[0]) is type(beneath)
+    assert step(state, PlaybackFinished(7)) == (Offline(7), [])
 
 
 @pytest.mark.parametrize(
@@ -231,12 +241,31 @@ def test_taps_mean_the_same_without_a_network(beneath: Connecting | Offline, tap
 )
 def test_a_hold_without_a_network_is_answered(beneath: Connecting | Offline, occasion: Occasion) -> None:
     state, effects = tell(beneath, Pressed(), Held(), Released())
-    assert (state, effects) == (Playing(7, beneath), [OpenMic(7), Wake(), CloseMic(), Play(7, occasion)])
+    assert (state, effects) == (Playing(7, Offline(6)), [OpenMic(7), Wake(), CloseMic(), Play(7, occasion)])
 
 
 def test_a_hold_that_outlasts_the_outage_says_that_it_was_not_heard() -> None:
     state, effects = tell(Offline(6), Pressed(), Held(), Connected(), Released())
     assert (state, effects[-1]) == (Playing(7, Idle(6)), Play(7, Occasion.LOST_THREAD))
+
+
+def test_who_presses_while_the_toy_connects_gets_one_excuse_and_then_an_activity() -> None:
+    said = []
+    state: State = Connecting(1)
+    for _ in range(3):
+        state, effects = tell(state, Pressed(), Held(), Released())
+        said += [effect.occasion for effect in effects if isinstance(effect, Play)]
+        state, _ = step(state, PlaybackFinished(state.turn))
+    assert said == [Occasion.UNREACHABLE, Occasion.ACTIVITY, Occasion.ACTIVITY]
+    assert tell(Connecting(1), Pressed(), Tapped(1)) == (Offline(2), [OpenMic(2), Wake(), CloseMic()])
+    assert tell(Connecting(1), Pressed(), TimeLimitReached())[0] == Offline(2)
+    assert tell(Connecting(1), Pressed(), SoundFailed())[0] == Error(2, Fault.SOUND, Offline(1))
+
+
+@pytest.mark.parametrize("beneath", [Connecting(6), Offline(6)], ids=state_table.show)
+def test_a_hold_of_a_press_that_nobody_took_is_taken(beneath: Connecting | Offline) -> None:
+    assert step(beneath, Held()) == (Holding(7, beneath), [OpenMic(7), Wake()])
+    assert step(Idle(6), Held()) == (Listening(7, started=True), [OpenMic(7), StartUtterance(7), Wake()])
 
 
 HELP_IN = [
@@ -264,9 +293,51 @@ def test_a_call_for_help_is_answered(state: State) -> None:
 
 def test_help_is_heard_to_its_end_though_the_button_comes_up_and_the_network_goes() -> None:
     state, effects = tell(
-        Playing(7, Offline(7)), Released(), Disconnected(), Connected(), RestBegan(Rest.QUIET_HOURS), RestEnded()
+        Playing(7, Offline(7), is_help=True),
+        Released(long=True),
+        Disconnected(),
+        Connected(),
+        RestBegan(Rest.QUIET_HOURS),
+        RestEnded(),
+        PlayRequested(Occasion.LOW_BATTERY),
+        PlayRequested(Occasion.PHRASE, "song-1"),
     )
-    assert (state, effects) == (Playing(7, Idle(7)), [])
+    assert (state, effects) == (Playing(7, Idle(7), is_help=True), [])
+    assert step(state, PlaybackFinished(7)) == (Idle(7), [])
+
+
+BENEATH_HELP: list[State] = [
+    Idle(6),
+    Connecting(6),
+    Offline(6),
+    Paused(6, ErrorCode.PAUSED, Idle(6)),
+    Stopping(6, restart=True),
+]
+
+
+@pytest.mark.parametrize("beneath", BENEATH_HELP, ids=state_table.show)
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_stray_tap_cuts_off_no_help(beneath: State, count: int) -> None:
+    helping = Playing(7, beneath, is_help=True)
+    assert tell(helping, Pressed(), Tapped(count)) == (helping, [])
+    if not isinstance(beneath, Stopping):
+        resting, effects = tell(helping, Pressed(Rest.QUIET_HOURS), Tapped(count))
+        assert isinstance(resting, Playing) and isinstance(resting.then, Paused) and resting.is_help
+        assert effects == []
+
+
+def test_a_hold_during_help_is_met_once_it_is_one() -> None:
+    talking = tell(Playing(7, Idle(7), is_help=True), Pressed(), Held())
+    assert talking == (Listening(8, started=True), [StopSpeaker(), OpenMic(8), StartUtterance(8), Wake()])
+    state, effects = tell(Playing(7, Offline(7), is_help=True), Pressed(), Held(), HeldLong())
+    assert state == Playing(8, Offline(7), is_help=True)
+    assert effects == [StopSpeaker(), OpenMic(8), Wake(), CloseMic(), Play(8, Occasion.HELP)]
+
+
+def test_a_hold_during_help_in_a_rest_gets_no_excuse_in_its_place() -> None:
+    helping = Playing(7, Paused(6, ErrorCode.PAUSED, Idle(6)), is_help=True)
+    assert tell(helping, Pressed(), Held(), Released()) == (helping, [])
+    assert tell(helping, Pressed(), Held(), HeldLong(), Released(long=True)) == (helping, [])
 
 
 @pytest.mark.parametrize(
@@ -276,12 +347,14 @@ def test_help_is_heard_to_its_end_though_the_button_comes_up_and_the_network_goe
         (Listening(7, started=False), [CloseMic(), Play(7, Occasion.RESTARTING)]),
         (Holding(7, Offline(6)), [CloseMic(), Play(7, Occasion.RESTARTING)]),
         (Playing(7, Offline(7)), []),
+        (Playing(7, Offline(7), is_help=True), []),
     ],
-    ids=["listening", "not yet", "offline", "during help"],
+    ids=["listening", "not yet", "offline", "during a phrase", "during help"],
 )
 def test_a_restart_is_announced_and_nothing_is_cut_off_for_it(state: State, effects: list[Effect]) -> None:
     after, done = step(state, HeldForRestart())
-    assert (after, done) == (Playing(7, Stopping(7, restart=True)), effects)
+    helps = isinstance(state, Playing) and state.is_help
+    assert (after, done) == (Playing(7, Stopping(7, restart=True), is_help=helps), effects)
     assert step(after, Pressed()) == (after, [])
     assert step(after, PlaybackFinished(7)) == (Stopping(7, restart=True), [Stop()])
     assert step(after, TimeLimitReached()) == (Stopping(7, restart=True), [StopSpeaker(), Stop()])
@@ -327,10 +400,33 @@ def test_a_resting_toy_says_why_and_opens_no_microphone() -> None:
     assert effects == [Play(1, Occasion.BEDTIME)]
     state, effects = tell(state, Pressed(), Tapped(1))
     assert effects == [StopSpeaker(), Play(2, Occasion.BEDTIME)]
-    state, effects = tell(state, Pressed(), Tapped(2), Pressed(), Tapped(3))
-    assert effects == [StopSpeaker(), Play(3, Occasion.STATUS)]
-    state, effects = tell(state, PlaybackFinished(3), Connected())
-    assert (state, effects) == (Idle(3), [])
+    state, effects = tell(state, Pressed(), Tapped(2))
+    assert effects == [StopSpeaker(), Play(3, Occasion.BEDTIME)], "the second tap cuts off what the first began"
+    state, effects = tell(state, Pressed(), Tapped(3))
+    assert effects == [StopSpeaker(), Play(4, Occasion.STATUS)]
+    state, effects = tell(state, PlaybackFinished(4), Connected())
+    assert (state, effects) == (Idle(4), [])
+
+
+@pytest.mark.parametrize("beneath", [Idle(3), Connecting(3), Offline(3)], ids=state_table.show)
+def test_a_press_in_a_rest_that_nobody_has_told_yet_opens_no_microphone(beneath: Idle | Connecting | Offline) -> None:
+    resting = Paused(3, ErrorCode.QUIET_HOURS, beneath)
+    for state, hush in (
+        (beneath, []),
+        (Error(3, Fault.SOUND, beneath), []),
+        (Playing(3, beneath), [StopSpeaker()]),
+    ):
+        assert step(state, Pressed(Rest.QUIET_HOURS)) == (resting, hush)
+    assert step(resting, Pressed(Rest.QUIET_HOURS)) == (resting, [])
+
+
+def test_a_barge_in_after_a_limit_was_reached_silences_the_reply_and_is_excused() -> None:
+    for state in (Thinking(3), Speaking(3)):
+        after, effects = tell(state, Pressed(Rest.DAILY_LIMIT), Released())
+        assert after == Playing(4, Paused(3, ErrorCode.DAILY_LIMIT, Idle(3)))
+        assert effects == [StopSpeaker(), CancelTurn(3), Play(4, Occasion.RESTING)]
+    after, effects = step(Interrupted(3, began=True), Pressed(Rest.PAUSED))
+    assert (after, effects) == (Paused(3, ErrorCode.PAUSED, Connecting(3)), [StopSpeaker()])
 
 
 @pytest.mark.parametrize("beneath", [Idle(3), Connecting(3), Offline(3)], ids=state_table.show)
@@ -384,7 +480,7 @@ def test_a_connection_lost_while_the_child_speaks_closes_the_microphone_and_is_t
 
 def test_a_connection_lost_before_the_press_was_a_hold_makes_it_an_offline_one() -> None:
     state, effects = tell(Listening(2, started=False), Disconnected(), Held(), Released())
-    assert (state, effects) == (Playing(2, Connecting(2)), [CloseMic(), Play(2, Occasion.UNREACHABLE)])
+    assert (state, effects) == (Playing(2, Offline(2)), [CloseMic(), Play(2, Occasion.UNREACHABLE)])
 
 
 def test_a_reply_that_is_wholly_here_is_played_to_its_end_without_a_connection() -> None:
@@ -406,8 +502,20 @@ def test_a_reply_that_is_not_resumed_ends_with_a_friendly_sentence() -> None:
 
 
 def test_a_reply_that_stays_away_ends_with_a_friendly_sentence_too() -> None:
-    state, effects = tell(Thinking(2), Disconnected(), TimeLimitReached())
-    assert (state, effects) == (Playing(3, Offline(2)), [StopSpeaker(), Play(3, Occasion.UNREACHABLE)])
+    state, effects = tell(Thinking(2), Disconnected(), *[TimeLimitReached()] * (SIGNS + 1))
+    assert state == Playing(3, Offline(2))
+    assert effects == [*[END] * SIGNS, StopSpeaker(), Play(3, Occasion.UNREACHABLE)]
+
+
+@pytest.mark.parametrize("state", [Thinking(2), Speaking(2)])
+def test_a_reply_that_is_waited_for_can_be_resumed_after_each_sign_and_all_of_them_take_30_s(state: State) -> None:
+    cut, _ = step(state, Disconnected())
+    for _ in range(SIGNS + 1):
+        assert step(cut, Connected(resumed=2)) == (state, [])
+        cut, _ = step(cut, TimeLimitReached())
+    assert not isinstance(cut, Interrupted)
+    assert LIMIT_S[Interrupted] * (SIGNS + 1) == RESUME_S
+    assert LIMIT_S[Interrupted] <= 8
 
 
 def test_a_child_who_does_not_wait_for_the_rest_of_a_reply_has_given_it_up() -> None:

@@ -190,7 +190,7 @@ async def test_a_restart_waits_for_the_end_of_the_help() -> None:
         await offline(toy)
         toy.button.press()
         await asyncio.sleep(10.1)
-        assert toy.state == Playing(1, Stopping(1, restart=True))
+        assert toy.state == Playing(1, Stopping(1, restart=True), is_help=True)
         toy.button.release()
         assert await toy.ended() is Ending.RESTART
         assert toy.speaker.take_heard() == WORDS * 20
