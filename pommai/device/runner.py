@@ -232,6 +232,8 @@ class Runner:
         except TimeoutError:
             self._pass_time()
             return
+        if isinstance(item, Released | Tapped | HeldForRestart):  # or it is stuck
+            self._is_pressed = False
         match item:
             case AudioFrame():
                 self.mouth.take(item)
@@ -241,9 +243,6 @@ class Runner:
                 self._press()
             case Held() if isinstance(limit := self._limit(), RestBegan):
                 self._step(limit)  # the press opened no microphone, or long ago
-                self._step(item)
-            case Released() | Tapped():
-                self._is_pressed = False
                 self._step(item)
             case Disconnected():
                 self._step(Disconnected(complete=self.mouth.missing(self.state.turn) is None))

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from pommai.audio import SPEECH
+from pommai.audio import SPEECH, quieter
 from pommai.device.mind.events import Earcon, Occasion
 from pommai.device.mind.lights import Mood
 from pommai.device.mind.states import (
     LIMIT_S,
+    SIGNS,
     Connecting,
     Error,
     Fault,
@@ -112,6 +113,18 @@ async def test_a_hold_without_a_relay_is_an_activity_and_nothing_is_recorded() -
         assert toy.speaker.take_heard() == WORDS
 
 
+@pytest.mark.parametrize("pause_s", [0.5, 6.0])
+@in_virtual_time
+async def test_a_child_who_presses_again_and_again_gets_activities_soon(pause_s: float) -> None:
+    async with running(Toy(voice=True)) as toy:
+        toy.relay.lost(GONE)
+        for _ in range(3):
+            await asyncio.sleep(pause_s)
+            await toy.hold(0.5)
+            await asyncio.sleep(0.5)
+        assert toy.said == ["says unreachable", "says activity", "says activity"]
+
+
 @pytest.mark.parametrize("lost_s", [0.0, 0.2])
 @in_virtual_time
 async def test_where_there_is_nobody_to_talk_to_nothing_is_kept_of_what_is_said(lost_s: float) -> None:
@@ -145,6 +158,58 @@ async def test_a_call_for_help_is_answered_after_four_seconds_while_the_button_i
         await asyncio.sleep(0.5)
         assert toy.state == Offline(1)
         assert toy.said == ["says help"]
+
+
+@pytest.mark.parametrize("taps", [1, 2, 5])
+@in_virtual_time
+async def test_help_is_heard_to_its_end_whatever_else_happens(taps: int) -> None:
+    allowance = FakeAllowance()
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        toy.voice.times = 20  # 10 s
+        await offline(toy)
+        await toy.hold(4.5)
+        await toy.tap(taps)
+        assert not toy.runner.say(Occasion.LOW_BATTERY)
+        assert not toy.runner.say(Occasion.PHRASE, "song-1")
+        toy.relay.welcomed(welcome())
+        await asyncio.sleep(1)
+        allowance.why = Rest.QUIET_HOURS
+        toy.runner.limits_changed()
+        await toy.tap(taps)
+        await asyncio.sleep(10)
+        assert toy.said == ["says help"]
+        assert toy.speaker.take_heard() == WORDS * 20
+        assert isinstance(toy.state, Paused)
+
+
+@in_virtual_time
+async def test_a_child_who_holds_during_help_can_talk() -> None:
+    async with running(Toy(voice=True)) as toy:
+        toy.voice.times = 20
+        await offline(toy)
+        await toy.hold(4.5)
+        toy.relay.welcomed(welcome())
+        await asyncio.sleep(1)
+        toy.mic.speak(TALK)
+        await toy.hold(1.0)
+        assert isinstance(toy.state, Thinking)
+        sent = sum(line[1] for line in toy.diary.lines if isinstance(line, tuple))
+        assert sent in range(10, 13), "all from 0.3 s on, where the press became a hold"
+
+
+@pytest.mark.parametrize("volume", [0.0, 0.1, 0.8])
+@in_virtual_time
+async def test_help_is_heard_however_low_the_volume_is(volume: float) -> None:
+    allowance = FakeAllowance()
+    allowance.volume = volume
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        await offline(toy)
+        await toy.hold(4.5)
+        await asyncio.sleep(1)
+        assert toy.speaker.take_heard() == quieter(WORDS, max(volume, 0.3))
+        await toy.hold(0.5)
+        await asyncio.sleep(1)
+        assert toy.speaker.take_heard() == quieter(WORDS, volume), "nothing else is"
 
 
 @pytest.mark.parametrize("why", [Rest.PAUSED, Rest.QUIET_HOURS])
@@ -426,6 +491,113 @@ async def test_a_turn_that_the_relay_does_not_allow_is_excused_and_holds_until_t
         assert isinstance(toy.state, Idle)
 
 
+@pytest.mark.parametrize("connected", [True, False])
+@in_virtual_time
+async def test_a_pause_and_its_end_take_effect_at_once(connected: bool) -> None:
+    allowance = FakeAllowance()
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        if not connected:
+            await offline(toy)
+        await asyncio.sleep(0.1)  # the limits have just been looked at
+        allowance.why = Rest.PAUSED
+        toy.runner.limits_changed()
+        await asyncio.sleep(0.01)
+        assert isinstance(toy.state, Paused)
+        allowance.why = None
+        toy.runner.limits_changed()
+        await asyncio.sleep(0.01)
+        assert isinstance(toy.state, Idle if connected else Offline)
+
+
+@pytest.mark.parametrize("connected", [True, False])
+@pytest.mark.parametrize("speaks", [False, True], ids=["silent", "during a phrase"])
+@in_virtual_time
+async def test_in_the_first_second_of_a_rest_a_press_opens_no_microphone(connected: bool, speaks: bool) -> None:
+    allowance = FakeAllowance()
+    async with running(Toy(voice=True, allowance=allowance, earcons=BEEPS)) as toy:
+        if not connected:
+            await offline(toy)
+        if speaks:
+            toy.runner.say(Occasion.PHRASE, "song-1")
+        await asyncio.sleep(0.1)
+        toy.diary.take()
+        allowance.why = Rest.QUIET_HOURS  # and nobody says so
+        await toy.hold(0.5)
+        assert toy.said == ["says bedtime"]
+        assert not toy.knows("mic open")
+        assert isinstance(toy.state, Playing)
+
+
+@in_virtual_time
+async def test_a_barge_in_after_the_days_limit_was_reached_opens_no_microphone() -> None:
+    allowance = FakeAllowance()
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        turn = await asked(toy)
+        await reply(toy, turn, 50)
+        await asyncio.sleep(0.1)
+        toy.diary.take()
+        allowance.why = Rest.DAILY_LIMIT
+        await toy.hold(0.5)
+        assert toy.knows(Cancel(turn))
+        assert toy.said == ["says resting"]
+        assert not toy.knows("mic open")
+
+
+@in_virtual_time
+async def test_a_press_right_after_a_rest_is_a_turn() -> None:
+    allowance = FakeAllowance()
+    allowance.why = Rest.PAUSED
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        await asyncio.sleep(0.1)
+        assert isinstance(toy.state, Paused)
+        allowance.why = None  # and nobody says so
+        toy.button.press()
+        await asyncio.sleep(0.5)
+        assert toy.state == Listening(1, started=True)
+        toy.button.release()
+
+
+@in_virtual_time
+async def test_a_hold_that_began_in_a_rest_is_answered_though_the_rest_ends_meanwhile() -> None:
+    allowance = FakeAllowance()
+    allowance.why = Rest.PAUSED
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        toy.button.press()
+        await asyncio.sleep(0.5)
+        allowance.why = None
+        toy.runner.limits_changed()
+        await asyncio.sleep(2)
+        assert isinstance(toy.state, Paused)
+        toy.button.release()
+        await asyncio.sleep(2)
+        assert toy.said == ["says resting"]
+        assert toy.state == Idle(1)
+
+
+@in_virtual_time
+async def test_a_button_that_is_stuck_does_not_make_a_rest_last() -> None:
+    allowance = FakeAllowance()
+    allowance.why = Rest.PAUSED
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        toy.button.press()
+        await asyncio.sleep(1)
+        allowance.why = None
+        await asyncio.sleep(12)
+        assert isinstance(toy.state, Idle)
+        toy.button.release()
+
+
+@in_virtual_time
+async def test_a_row_of_taps_in_a_rest_leaves_a_whole_excuse() -> None:
+    allowance = FakeAllowance()
+    allowance.why = Rest.QUIET_HOURS
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        await toy.tap(2)
+        await asyncio.sleep(1)
+        assert toy.said == ["says bedtime", "says bedtime"]
+        assert toy.speaker.take_heard().endswith(WORDS)
+
+
 @in_virtual_time
 async def test_what_parents_allow_holds_without_a_relay() -> None:
     allowance = FakeAllowance()
@@ -515,6 +687,50 @@ async def test_a_reply_that_is_wholly_here_needs_no_connection() -> None:
         await asyncio.sleep(5)
         assert toy.speaker.take_heard() == decoded([PACKET] * 40)
         assert toy.said == []
+
+
+@pytest.mark.parametrize("began", [False, True], ids=["thinking", "speaking"])
+@in_virtual_time
+async def test_a_child_who_waits_for_a_reply_is_never_left_in_silence_and_it_can_be_resumed_for_30_s(
+    began: bool,
+) -> None:
+    async with running(Toy(voice=True, earcons=BEEPS)) as toy:
+        turn = await asked(toy)
+        if began:
+            await reply(toy, turn, 10, end=False)
+        await asyncio.sleep(1)
+        toy.speaker.take_heard()
+        began_s = now_s()
+        toy.relay.lost(GONE)
+        await asyncio.sleep(RESUME_S - 1)
+        assert toy.state == Interrupted(turn, began, signs=SIGNS)
+        assert toy.speaker.take_heard() == BEEPS[Earcon.END] * SIGNS
+        sounds = [began_s, *(start_s for start_s, _ in toy.speaker.sounds if start_s > began_s), now_s()]
+        assert max(later - sound for sound, later in itertools.pairwise(sounds)) < 6.5
+        toy.relay.welcomed(welcome(resumed=turn))
+        await reply(toy, turn, 20, first=10 if began else 0)
+        await asyncio.sleep(3)
+        assert toy.said == []
+        assert toy.state == Idle(turn)
+        assert len(toy.speaker.take_heard()) == len(decoded([PACKET] * (10 if began else 20)))
+
+
+@in_virtual_time
+async def test_a_sign_is_never_mixed_into_what_can_still_be_heard_or_comes_now() -> None:
+    async with running(Toy(earcons=BEEPS)) as toy:
+        turn = await asked(toy)
+        await reply(toy, turn, 110, end=False)  # 6.6 s
+        await asyncio.sleep(0.2)
+        toy.relay.lost(GONE)
+        await asyncio.sleep(8)
+        heard = toy.speaker.take_heard()
+        assert BEEPS[Earcon.END] not in heard[len(BEEPS[Earcon.END]) + len(BEEPS[Earcon.START]) :]
+        await asyncio.sleep(LIMIT_S[Interrupted] * 2 - 8 - 0.2 + 0.23)  # in the middle of the second sign
+        toy.relay.welcomed(welcome(resumed=turn))
+        await reply(toy, turn, 120, first=110)
+        await asyncio.sleep(3)
+        assert toy.speaker.take_heard().startswith(BEEPS[Earcon.END])
+        assert toy.state == Idle(turn)
 
 
 @pytest.mark.parametrize("returns", [True, False])
