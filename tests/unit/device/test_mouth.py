@@ -12,7 +12,7 @@ from pommai.device.body.sim import VirtualSpeaker
 from pommai.device.inbox import Inbox
 from pommai.device.mind.events import Earcon, Occasion, PlaybackFinished
 from pommai.device.ports import OwnVoice
-from pommai.device.speech.mouth import ECHO_S, FAREWELL_S, Mouth
+from pommai.device.speech.mouth import ECHO_S, FAREWELL_S, HELP_VOLUME, Mouth
 from pommai.protocol import AudioFrame
 
 from .monitor import decoded, packets
@@ -123,6 +123,20 @@ async def test_everything_is_as_loud_as_the_toy_may_be_when_it_begins() -> None:
         heard.append(head.speaker.take_heard())
     loud = BEEPS[Earcon.END] + WORDS
     assert heard == [loud, quieter(loud, 0.5), bytes(len(loud))]
+    await head.mouth.aclose()
+
+
+@pytest.mark.parametrize("volume", [0.0, 0.1, HELP_VOLUME, 0.8])
+@in_virtual_time
+async def test_help_is_never_too_soft_to_be_heard(volume: float) -> None:
+    allowance = FakeAllowance()
+    allowance.volume = volume
+    head = Head(allowance=allowance)
+    head.mouth.say(1, Occasion.HELP, "")
+    await asyncio.sleep(1)
+    head.mouth.say(2, Occasion.ACTIVITY, "")
+    await asyncio.sleep(1)
+    assert head.speaker.take_heard() == quieter(WORDS, max(volume, 0.3)) + quieter(WORDS, volume)
     await head.mouth.aclose()
 
 

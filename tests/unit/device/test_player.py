@@ -380,6 +380,33 @@ async def test_no_earcon_is_made_while_something_is_played_and_a_new_one_ends_th
 
 
 @in_virtual_time
+async def test_an_earcon_is_heard_in_a_reply_that_has_run_dry_and_what_comes_waits_for_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    speaker, notebook, sound = VirtualSpeaker(), Notebook(), packets(8)
+    player = Player(speaker)
+    player.start(1, notebook)
+    for sequence, packet in enumerate(sound[:4]):
+        player.push(AudioFrame(1, sequence, packet))
+    await asyncio.sleep(0.1)
+    player.make(EARCON)
+    await asyncio.sleep(1)
+    assert EARCON not in speaker.take_heard(), "the reply was being heard"
+    player.make(EARCON)
+    await asyncio.sleep(0.05)
+    for sequence, packet in enumerate(sound[4:], start=4):
+        player.push(AudioFrame(1, sequence, packet))
+    player.end(1)
+    await asyncio.sleep(1)
+    heard = speaker.take_heard()
+    assert heard.startswith(EARCON)
+    assert len(heard) == len(EARCON) + 4 * FRAME_BYTES
+    assert [what for what, _, _ in notebook.lines] == ["began", "finished"]
+    assert caplog.text == "", "two sounds met"
+    await player.aclose()
+
+
+@in_virtual_time
 async def test_an_earcon_right_after_a_stop_is_heard() -> None:
     """The farewell of a toy that is switched off in the middle of a reply."""
     speaker, notebook = VirtualSpeaker(), Notebook()

@@ -32,6 +32,26 @@ async def test_a_whole_reply_is_decoded_in_order() -> None:
 
 
 @in_virtual_time
+async def test_it_is_dry_before_enough_has_come_and_when_it_has_run_out() -> None:
+    reply, sound = Reply(3, 120), packets(2)
+    assert reply.is_dry
+    push(reply, sound, 0, 1)
+    pieces = reply.pcm()
+    await anext(pieces)
+    await anext(pieces)
+    assert not reply.is_dry
+    for _ in range(int(MAX_CONCEAL_MS / STARVING_MS)):
+        await anext(pieces)
+    more = asyncio.ensure_future(anext(pieces))
+    await asyncio.sleep(1)
+    assert reply.is_dry
+    reply.end()
+    assert not reply.is_dry, "it is over"
+    with pytest.raises(StopAsyncIteration):
+        await more
+
+
+@in_virtual_time
 async def test_what_is_missing_is_where_it_can_be_resumed() -> None:
     reply, sound = Reply(3, 120), packets(5)
     assert reply.missing == 0
