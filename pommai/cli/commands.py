@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Optional
 
@@ -10,7 +11,18 @@ from typer.core import TyperCommand, TyperGroup
 
 
 class Command(TyperCommand):
-    """A command whose help is about what its options are for: typer would put `<bool>` behind each flag."""
+    """A command whose help is about what its options are for: typer would put `<bool>` behind each flag.
+
+    What is wrong with an option is told in plain words, whatever library of typer's has noticed it.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See click."""
+        try:
+            return list(super().parse_args(ctx, args))
+        except typer.BadParameter as error:
+            error.message = plainly_wrong(error.message)
+            raise
 
     def get_params(self, ctx: Any) -> list[Any]:
         """See click: every parameter, `--help` too."""
@@ -34,6 +46,13 @@ def between(minimum: int, maximum: int) -> Callable[[Optional[int]], Optional[in
         return value
 
     return check
+
+
+def plainly_wrong(text: str) -> str:
+    """What a library says about the value of an option, in words of people; those of pydantic are its own."""
+    if text.startswith("Input should be a valid integer"):
+        return "that is not a whole number"
+    return re.sub(r"^(Value error, |Input )", "", text)
 
 
 def _plain(params: list[Any]) -> list[Any]:

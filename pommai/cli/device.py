@@ -154,7 +154,9 @@ def heard(
     \b[bold]Example[/]
     $ pommai device heard answer.wav
     """
-    _do("heard", socket, json, "{heard_ms:.0f} ms are in {path}.", path=str(wav.absolute()))
+    from pommai.cli import device_session
+
+    device_session.heard(socket or device_session.DEFAULT_SOCKET, wav.absolute(), as_json=json)
 
 
 @app.command("dump", cls=Command)

@@ -11,14 +11,13 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from pommai.cli import output
 from pommai.config import Secret
-from pommai.device.network.address import check_address
-from pommai.device.settings import ControlSettings, RelayLink
+from pommai.device.network.address import is_whole_token
+from pommai.device.settings import ControlSettings
 from pommai.errors import ConfigError, ConnectError, PommaiError, ProtocolError
 
 DEFAULT_SOCKET: Final = Path(ControlSettings().socket)
@@ -63,10 +62,13 @@ def ask(path: Path, do: str, /, **request: Any) -> dict[str, Any]:
     except TimeoutError as error:
         raise ConnectError(f"the toy daemon at {path} does not answer", remedy=_START_IT) from error
     except OSError as error:  # none there, a dead one's, a path too long
+        if path.exists() and not path.is_socket():
+            raise ConnectError(f"{path} is no socket", remedy=_NAME_IT) from error
         raise ConnectError(f"no toy daemon listens at {path}", remedy=_START_IT) from error
     return _checked(answered, path)
 
 
+_NAME_IT: Final = f"Name the daemon's socket with --socket; without it, that is {DEFAULT_SOCKET}."
 _START_IT: Final = "Start it: `sudo systemctl start pommai`; or name its socket with --socket."
 _JOIN_THE_GROUP: Final = "Use sudo, or join the group pommai: `sudo usermod -aG pommai $USER`, then log in again."
 
@@ -93,6 +95,17 @@ def show(path: Path, do: str, /, *, as_json: bool, done: str = "", **request: An
         output.emit(answer)
     elif done:
         output.notice(done.format(**answer))
+
+
+def heard(path: Path, wav: Path, *, as_json: bool) -> None:
+    """Have the daemon save what its speaker played."""
+    try:
+        show(path, "heard", as_json=as_json, done="{heard_ms:.0f} ms are in {path}.", path=str(wav))
+    except DaemonRefusedError as error:
+        if not str(error).startswith(str(wav)):
+            raise
+        remedy = "The daemon writes the file, as its own user: name one in a folder that is there, and that it may use."
+        raise DaemonRefusedError(str(error), remedy=remedy) from None
 
 
 def status(path: Path, *, as_json: bool) -> None:
@@ -165,7 +178,18 @@ def set_token(*, plain: bool, to: Path | None, as_json: bool) -> None:
     if as_json:
         output.emit({"path": str(path), "encrypted": not plain})
     else:
-        output.notice(f"The token is in {path}. [bold]sudo systemctl restart pommai[/] picks it up.")
+        output.notice(f"The token is in {output.plain(str(path))}. {_how_to_use(path, plain=plain)}")
+
+
+def _how_to_use(path: Path, *, plain: bool) -> str:
+    """What has to be done before the toy uses a token that is kept at `path`."""
+    if path.absolute() == (PLAIN if plain else ENCRYPTED):
+        return "[bold]sudo systemctl restart pommai[/] picks it up."
+    load = f"LoadCredential{'' if plain else 'Encrypted'}={CREDENTIAL}:{path.absolute()}"
+    return (
+        f"The service does not look there: it does if its unit says [bold]{output.plain(load)}[/] "
+        "(`sudo systemctl edit pommai`). Without --to, the token is kept where it looks."
+    )
 
 
 def _read_token() -> Secret:
@@ -181,10 +205,9 @@ def _read_token() -> Secret:
         raise ConfigError(["no token came in; give it on standard input, in one line"], remedy=_GET_ONE)
     if len(token.reveal()) > MAX_TOKEN_CHARS:
         raise ConfigError(["that is too long for a token; was it copied alone?"], remedy=_GET_ONE)
-    try:
-        check_address(replace(RelayLink(), token=token))
-    except ConfigError as error:
-        raise ConfigError(error.problems, remedy=_GET_ONE) from None
+    if not is_whole_token(token.reveal()):
+        problem = "what came in holds characters that no token has; was it copied whole and alone?"
+        raise ConfigError([problem], remedy=_GET_ONE)
     return token
 
 

@@ -45,6 +45,11 @@ def notice(text: str) -> None:
     console().print(text, soft_wrap=True)
 
 
+def plain(text: str) -> str:
+    """`text` for a `notice`, with nothing in it taken for markup."""
+    return escape(text)
+
+
 def table(columns: list[str], rows: list[list[str]], *, whole: Collection[str] = ()) -> None:
     """A table on stdout. The columns in `whole` are never wrapped: ids and times are to be copied and compared."""
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False)

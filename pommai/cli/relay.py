@@ -63,7 +63,9 @@ def run(
     json: bool = JSON,
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Show the log."),
 ) -> None:
-    """Serve toys until [bold]Ctrl-C[/] or SIGTERM; turns in flight may end, and every toy is told.
+    """Serve toys until [bold]Ctrl-C[/], SIGTERM or SIGHUP; turns in flight may end, and every toy is told.
+
+    Changed settings take effect at the next start.
 
     \b[bold]Examples[/]
     $ POMMAI_STORE_PATH=relay.db pommai relay run
@@ -74,9 +76,9 @@ def run(
 
     start_logging(verbose=verbose)
     engines = {"stt": stt, "moderator": moderator, "llm": llm, "tts": tts}
-    chosen = {stage: engine.value for stage, engine in engines.items() if engine is not None}
-    settings = relay_session.settings(config, server={"host": host, "port": port}, pipeline=chosen)
-    relay_session.run(settings, as_json=json)
+    given: dict[str, object] = {f"pipeline.{stage}": chosen.value for stage, chosen in engines.items() if chosen}
+    given |= {name: value for name, value in (("server.host", host), ("server.port", port)) if value is not None}
+    relay_session.run(relay_session.settings_to_run(config, given), as_json=json)
 
 
 @token_app.command("add", cls=Command)
@@ -155,7 +157,7 @@ def command(
         "--wait",
         metavar="SECONDS",
         callback=between(1, 3600),
-        help="Wait until the toy has done it; fail if it cannot, or not in time.",
+        help="Wait until the toy has taken it; fail if it cannot, or not in time.",
     ),
     config: Optional[Path] = CONFIG,
     json: bool = JSON,

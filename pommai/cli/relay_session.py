@@ -7,14 +7,13 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pommai.cli import output
 from pommai.cli.stopping import until_told
-from pommai.config import load
+from pommai.config import Check, load
 from pommai.errors import UnknownToy
 from pommai.relay import auth
 from pommai.relay.ports import ToyToken
@@ -28,45 +27,62 @@ LAST_S: Final = 253_370_764_800.0
 
 
 def settings(
-    config: Path | None, *, server: Mapping[str, Any] | None = None, pipeline: Mapping[str, Any] | None = None
+    config: Path | None, *, given: Mapping[str, object] | None = None, check: Check[RelaySettings] | None = None
 ) -> RelaySettings:
-    """The settings of the file and the environment, with what the command line says instead. Raises ConfigError."""
+    """The settings of the file and the environment, with what the command line says instead. Raises ConfigError.
+
+    `check`: for a relay that is to run. Whoever gives a token needs no certificate.
+    """
     if config is None and DEFAULT_CONFIG.exists():
         config = DEFAULT_CONFIG
-    loaded = load(RelaySettings, [config] if config else [], os.environ)
-    given = {name: value for name, value in (server or {}).items() if value is not None}
-    return replace(
-        loaded, server=replace(loaded.server, **given), pipeline=replace(loaded.pipeline, **(pipeline or {}))
-    )
+    return load(RelaySettings, [config] if config else [], os.environ, given=given, check=check)
+
+
+def settings_to_run(config: Path | None, given: Mapping[str, object]) -> RelaySettings:
+    """The same for a relay that is to run: checked as a whole. Raises ConfigError with every problem."""
+    from pommai.relay import app  # half a second, which the commands about tokens need not wait
+
+    return settings(config, given=given, check=app.problems)
 
 
 def run(settings: RelaySettings, *, as_json: bool) -> None:
     """Serve until told to stop; one line, or one JSON object, says when and where toys may come."""
     started_s = time.monotonic()
-    from pommai.relay import app  # half a second, which the commands about tokens need not wait
+    from pommai.relay import app
+
+    warnings: list[str] = []
 
     def ready(relay: app.RunningRelay) -> None:
         spinner.close()
         ready_s = round(time.monotonic() - started_s, 2)
         if as_json:
-            output.emit({"ready": True, "url": relay.url, "port": relay.port, "ready_s": ready_s})
+            served = {"ready": True, "url": relay.url, "port": relay.port, "ready_s": ready_s}
+            output.emit(served | {"warnings": warnings})
         else:
+            for warning in warnings:
+                output.notice(f"[bold yellow]warning:[/] {output.plain(warning)}")
             output.notice(f"[green]ready[/] in {ready_s:.1f} s: toys connect to [bold]{relay.url}[/]  (Ctrl-C stops)")
 
     with ExitStack() as spinner:
         progress = spinner.enter_context(output.loading(quiet=as_json))
-        app.run(app.serve(settings, progress=progress, ready=ready))
+        app.run(app.serve(settings, progress=progress, warn=warnings.append, ready=ready))
 
 
 def add_token(settings: RelaySettings, toy: str, *, as_json: bool) -> None:
     """Make a token and show it."""
 
-    async def add() -> tuple[str, ToyToken]:
+    async def add() -> tuple[str, ToyToken, int]:
         async with opened_store(settings) as store:
             secret, token = await auth.add_token(store, toy, time.time())
-            return secret.reveal(), token
+            valid = [each for each in await store.list_tokens(toy) if each.revoked_at_s is None]
+            return secret.reveal(), token, len(valid)
 
-    secret, token = asyncio.run(until_told(add()))
+    secret, token, n_valid = asyncio.run(until_told(add()))
+    if n_valid > 1:
+        output.notice(
+            f"[bold yellow]warning:[/] [bold]{toy}[/] has {n_valid} valid tokens now, and each lets a toy in. To keep "
+            f"one alone: [bold]pommai relay token revoke {toy}[/] revokes them all, then add one."
+        )
     if as_json:
         output.emit({"toy": toy, "token": secret, "token_id": token.token_id})
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
 import os
 import sys
@@ -16,15 +15,15 @@ from pommai.cli.embedded import embedded_relay
 from pommai.cli.output import ToyScreen, loading, toy_screen
 from pommai.cli.questions import Question, all_spoken
 from pommai.cli.stopping import until_told
-from pommai.config import load
+from pommai.config import Problem, load
 from pommai.device.body.sim import KeyboardButton, TerminalLights, VirtualMic
 from pommai.device.body.sound import SoundCard
 from pommai.device.mind.states import Listening
-from pommai.device.network.address import check_address
+from pommai.device.network.address import address_problems, trust_problems
 from pommai.device.ports import Failed, Heard, Note, RelayLost, Said, StateChanged
 from pommai.device.settings import DeviceSettings
 from pommai.device.virtual import VirtualToy
-from pommai.errors import ConfigError, ConnectError, HardwareError
+from pommai.errors import ConnectError, HardwareError
 from pommai.relay.app import run
 from pommai.relay.providers.local_tts import LocalTTS
 
@@ -35,15 +34,22 @@ def toy_settings(relay_url: str | None, config: Path | None) -> DeviceSettings:
     Raises ConfigError, also for a toy without a token (nothing else tells the relay who it is), and for an address that
     a toy must not use.
     """
-    settings = load(DeviceSettings, [config] if config is not None else [], os.environ)
-    if relay_url is not None:
-        settings = dataclasses.replace(settings, relay=dataclasses.replace(settings.relay, url=relay_url))
+    given = {} if relay_url is None else {"relay.url": relay_url}
+    return load(
+        DeviceSettings, [config] if config is not None else [], os.environ, given=given, check=_problems_with_relay
+    )
+
+
+def _problems_with_relay(settings: DeviceSettings) -> list[Problem]:
+    """Wiring is left out: a virtual toy has none."""
+    problems = [*address_problems(settings.relay), *trust_problems(settings.relay)]
     if not settings.relay.token:
-        raise ConfigError(
-            ["POMMAI_RELAY_TOKEN is not set; get one with `pommai relay token add TOY`, or try `pommai sim --embedded`"]
+        what = (
+            "is not set: POMMAI_RELAY_TOKEN is empty; get one with `pommai relay token add TOY`, or try `pommai sim "
+            "--embedded`"
         )
-    check_address(settings.relay)
-    return settings
+        problems.append(Problem(("relay.token",), what))
+    return problems
 
 
 def need_terminal() -> None:

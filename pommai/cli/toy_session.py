@@ -83,18 +83,26 @@ def tell(
     if as_json:
         output.emit({"toy": toy, "id": id, "action": action, "done": done is not None and not code, "code": code})
     else:
-        output.notice(_how_it_went(toy, done, wait_s))
+        output.notice(_how_it_went(toy, action, done, wait_s))
     if code:
         sys.exit(REFUSED)
     if done is None and wait_s is not None:
         sys.exit(NOT_IN_TIME)
 
 
-def _how_it_went(toy: str, done: StoredCommand | None, wait_s: float | None) -> str:
+_LIMITED: Final = {
+    "volume": "its volume ceiling still holds: `volume_ceiling` of its limits, which may leave it quieter",
+    "resume": "its other limits still hold: a pause in the relay's settings, quiet hours, or its time for the day",
+}
+"""What the toy has taken may still change nothing: its answer says only that it was taken."""
+
+
+def _how_it_went(toy: str, action: str, done: StoredCommand | None, wait_s: float | None) -> str:
     if done is not None and done.code:
         return f"[bold red]error:[/] [bold]{toy}[/] could not do it: {done.code}"
     if done is not None:
-        return f"[bold]{toy}[/] has done it."
+        limited = _LIMITED.get(action)
+        return f"[bold]{toy}[/] has taken it; {limited}." if limited else f"[bold]{toy}[/] has done it."
     look = f"`pommai relay commands {toy}` shows what became of it."
     if wait_s is None:
         return f"Queued: [bold]{toy}[/] does it when it is connected. {look}"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final, Protocol
 
+from pommai.config import Problem, did_you_mean
 from pommai.errors import ConfigError
 from pommai.limits import Limits, Rest, Talk, rest
 from pommai.protocol import FRAME_MS, LimitsRecord, Signed
@@ -24,11 +25,26 @@ def local_now() -> datetime:
 
 def limits_of(toys: Mapping[str, ToySettings]) -> dict[str, Limits]:
     """The limits of every toy in the settings. Raises ConfigError with every problem."""
-    problems: list[str] = []
-    limits = {toy: _limits(toy, settings, problems) for toy, settings in toys.items()}
-    if problems:
-        raise ConfigError(problems)
-    return limits
+    if problems := limit_problems(toys):
+        raise ConfigError([str(problem) for problem in problems])
+    return {toy: _limits(toy, settings, problems) for toy, settings in toys.items()}
+
+
+def limit_problems(toys: Mapping[str, ToySettings]) -> list[Problem]:
+    """What is wrong with the limits of all toys."""
+    problems: list[Problem] = []
+    for toy, settings in toys.items():
+        _limits(toy, settings, problems)
+    return problems
+
+
+def idle_limits(toys: Mapping[str, ToySettings], known: Collection[str]) -> list[str]:
+    """One sentence for each toy with limits that is not `known` by a valid token: they hold for nobody."""
+    return [
+        f"[toys.{toy}] holds for no toy: there is no valid token for {toy!r}{did_you_mean(toy, sorted(known))}"
+        for toy in toys
+        if toy not in known
+    ]
 
 
 class TalkStore(Protocol):
@@ -105,15 +121,18 @@ class Allowances:
         return now
 
 
-def _limits(toy: str, settings: ToySettings, problems: list[str]) -> Limits:
+def _limits(toy: str, settings: ToySettings, problems: list[Problem]) -> Limits:
+    """The limits of one toy; what is wrong with them is added to `problems`."""
     if not is_toy_id(toy):
-        problems.append(f"[toys.{toy}]: a toy's id is {TOY_ID_RULE}")
+        problems.append(Problem((f"toys.{toy}",), f"is no toy's id: that is {TOY_ID_RULE}"))
+    quiet = (f"toys.{toy}.quiet_from", f"toys.{toy}.quiet_until")
     if bool(settings.quiet_from) != bool(settings.quiet_until):
-        problems.append(f"[toys.{toy}]: quiet_from and quiet_until belong together")
+        missing = quiet if not settings.quiet_from else quiet[::-1]
+        problems.append(Problem(missing, "must be set too: quiet_from and quiet_until belong together"))
     return Limits(
         paused=settings.paused,
-        quiet_from=_time(f"toys.{toy}.quiet_from", settings.quiet_from, problems),
-        quiet_until=_time(f"toys.{toy}.quiet_until", settings.quiet_until, problems),
+        quiet_from=_time(quiet[0], settings.quiet_from, problems),
+        quiet_until=_time(quiet[1], settings.quiet_until, problems),
         daily_limit_s=settings.daily_limit_min * 60,
         volume_ceiling=settings.volume_ceiling,
         max_conversation_s=settings.max_conversation_min * 60,
@@ -125,12 +144,12 @@ def _minute(at: time) -> int:
     return at.hour * 60 + at.minute
 
 
-def _time(where: str, text: str, problems: list[str]) -> time:
+def _time(name: str, text: str, problems: list[Problem]) -> time:
     try:
         at = time.fromisoformat(text) if text else time(0)
     except ValueError:
         at = None
     if at is not None and at == time(at.hour, at.minute):  # neither seconds nor a zone: the toy keeps minutes
         return at
-    problems.append(f'{where} must be a time of day like "19:30", not {text!r}')
+    problems.append(Problem((name,), f'must be a time of day like "19:30", not {text!r}'))
     return time(0)

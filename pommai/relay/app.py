@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from pommai import starter
+from pommai.config import Problem
 from pommai.errors import ConfigError, StoreError
 from pommai.relay import listening
-from pommai.relay.allowance import Allowances, TalkStore, limits_of
+from pommai.relay.allowance import Allowances, TalkStore, idle_limits, limit_problems, limits_of
 from pommai.relay.loading import LoadedPipeline, Progress, load_pipeline, quiet, warm_up
 from pommai.relay.metrics import Metrics
 from pommai.relay.phrase_audio import PhraseStore, SpokenPhrases
@@ -34,6 +35,8 @@ SWEEP_S: Final = 3600.0
 
 LOOK_AFTER_S: Final = 3.0
 """Between two looks for connected toys whose token was revoked, or whose rest is over."""
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 T = TypeVar("T")
 
@@ -122,12 +125,20 @@ async def _every(interval_s: float, work: Callable[[], Awaitable[object]]) -> No
         await asyncio.sleep(interval_s)
 
 
-async def serve(settings: RelaySettings, *, progress: Progress = quiet, ready: Callable[[RunningRelay], None]) -> None:
-    """Everything that `pommai relay run` does: load, call `ready`, serve until SIGTERM or SIGINT, say goodbye.
+async def serve(
+    settings: RelaySettings,
+    *,
+    progress: Progress = quiet,
+    warn: Callable[[str], None] = _log.warning,
+    ready: Callable[[RunningRelay], None],
+) -> None:
+    """Everything that `pommai relay run` does: load, call `ready`, serve until one of `SIGNALS`, say goodbye.
 
     The port is taken before the engines are loaded, so that a taken one is told at once; toys that come early wait.
+    `warn`: called before `ready`, with what is right as settings and yet hardly meant. Raises ConfigError.
     """
-    _check(settings)
+    if found := problems(settings):
+        raise ConfigError([str(problem) for problem in found])
     pack = starter.load() if settings.pipeline.phrases else ()
     with _told_to_stop() as told, _bound(settings) as sockets:
         store = await SqliteStore.open(settings.store)
@@ -137,25 +148,24 @@ async def serve(settings: RelaySettings, *, progress: Progress = quiet, ready: C
                 return
             try:
                 async with running(settings, pipeline=pipeline, store=store, sockets=sockets, pack=pack) as relay:
+                    for idle in idle_limits(settings.toys, await _known(store)):
+                        warn(idle)
                     ready(relay)
                     await told.wait()
-                    _log.info("stopping")
             finally:
                 pipeline.close()
         finally:
             await store.close()
 
 
-def _check(settings: RelaySettings) -> None:
-    """What settings say about one another, before anything is loaded. Raises ConfigError with every problem."""
-    problems: list[str] = []
-    for check in (lambda: listening.tls_context(settings.server), lambda: limits_of(settings.toys)):
-        try:
-            check()
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)
+def problems(settings: RelaySettings) -> list[Problem]:
+    """What a relay's settings say wrong together."""
+    return [*listening.tls_problems(settings.server), *limit_problems(settings.toys)]
+
+
+async def _known(store: SqliteStore) -> set[str]:
+    """The toys that may come. Raises StoreError."""
+    return {token.toy for token in await store.list_tokens() if token.revoked_at_s is None}
 
 
 async def _unless(told: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
@@ -182,20 +192,27 @@ def _bound(settings: RelaySettings) -> Iterator[list[socket.socket]]:
 
 @contextmanager
 def _told_to_stop() -> Iterator[asyncio.Event]:
-    """Set by the first SIGTERM or SIGINT; the second one ends the process at once, as it always does."""
+    """Set by the first of `SIGNALS`; the second one ends the process at once, as it always does.
+
+    What is ignored when the process starts stays so: `nohup` protects from the end of a terminal.
+    """
     loop, told = asyncio.get_running_loop(), asyncio.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
+    signals = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
     def release() -> None:
         for number in signals:
             loop.remove_signal_handler(number)
 
-    def tell() -> None:
+    def tell(number: signal.Signals) -> None:
         release()
+        if number is signal.SIGHUP:  # whoever expected a reload has to know
+            _log.warning("SIGHUP ends the relay; start it again: changed settings take effect at a start")
+        else:
+            _log.info("%s ends the relay", number.name)
         told.set()
 
     for number in signals:
-        loop.add_signal_handler(number, tell)
+        loop.add_signal_handler(number, tell, number)
     try:
         yield told
     finally:

@@ -8,6 +8,7 @@ import ssl
 from pathlib import Path
 from typing import Final
 
+from pommai.config import Problem
 from pommai.errors import AddressError, ConfigError
 from pommai.protocol import PATH
 from pommai.relay.auth import is_loopback
@@ -20,56 +21,74 @@ SEND_BUFFER_BYTES: Final = 65_536
 
 
 def tls_context(settings: ServerSettings) -> ssl.SSLContext | None:
-    """The context for TLS, or None for plain `ws`. Raises ConfigError with every problem.
+    """The context for TLS, or None for plain `ws`. Raises ConfigError with every problem."""
+    if problems := tls_problems(settings):
+        raise ConfigError([str(problem) for problem in problems])
+    return _context(settings) if settings.tls_cert else None
+
+
+def tls_problems(settings: ServerSettings) -> list[Problem]:
+    """What keeps the relay from being safe where it listens.
 
     Plain `ws` is refused on any address that other machines can reach, unless the owner insists: whoever listens on
     the way would hear the child.
     """
     if not settings.tls_cert and not settings.tls_key:
-        if not (settings.insecure or settings.host == "localhost" or is_loopback(settings.host)):
-            raise ConfigError(
-                [
-                    f"server.host is {settings.host!r}, which other machines can reach, and there is no TLS: "
-                    "set server.tls_cert and server.tls_key, or server.insecure = true on a network you trust"
-                ]
-            )
-        return None
+        if settings.insecure or settings.host == "localhost" or is_loopback(settings.host):
+            return []
+        what = (
+            f"is {settings.host!r}, which other machines can reach, and there is no TLS: set server.tls_cert and "
+            "server.tls_key, or server.insecure = true on a network you trust"
+        )
+        return [Problem(("server.host", "server.tls_cert", "server.tls_key", "server.insecure"), what)]
     problems = [
-        f"server.{name}: {problem}"
-        for name, path in (("tls_cert", settings.tls_cert), ("tls_key", settings.tls_key))
-        if (problem := _file_problem(path))
+        problem
+        for name, path, other in (
+            ("server.tls_cert", settings.tls_cert, "server.tls_key"),
+            ("server.tls_key", settings.tls_key, "server.tls_cert"),
+        )
+        if (problem := _file_problem(name, path, other)) is not None
     ]
     if problems:
-        raise ConfigError(problems)
-    return _loaded(settings)
+        return problems
+    try:
+        _context(settings)
+    except ssl.SSLError as error:
+        return [_pair_problem(settings, error)]
+    return []
 
 
-def _file_problem(path: str) -> str | None:
-    """Why a PEM file cannot be used; None if it can be read."""
+def _file_problem(name: str, path: str, other: str) -> Problem | None:
+    """Why a PEM file cannot be used; None if it can be read. `other`: the setting that needs this one."""
     if not path:
-        return "must be set too: certificate and key belong together"
+        return Problem((name, other), "must be set too: certificate and key belong together")
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        return f"{path} cannot be read: {error.strerror}"
-    return None if b"-----BEGIN " in content else f"{path} is not a PEM file"
+        return Problem((name,), f"{path} cannot be read: {error.strerror}")
+    except ValueError:
+        return Problem((name,), "holds a character that no path has")
+    return None if b"-----BEGIN " in content else Problem((name,), f"{path} is not a PEM file")
 
 
-def _loaded(settings: ServerSettings) -> ssl.SSLContext:
+def _pair_problem(settings: ServerSettings, error: ssl.SSLError) -> Problem:
+    """Why two PEM files cannot be used together."""
+    if error.reason == "KEY_VALUES_MISMATCH":
+        what = f"{settings.tls_key} does not belong to the certificate in {settings.tls_cert}"
+        return Problem(("server.tls_key", "server.tls_cert"), what)
+    what = (
+        f"{settings.tls_cert} and server.tls_key {settings.tls_key} cannot be used "
+        f"({error.reason or 'not a certificate and its key'}); the key must have no passphrase"
+    )
+    return Problem(("server.tls_cert", "server.tls_key"), what)
+
+
+def _context(settings: ServerSettings) -> ssl.SSLContext:
+    """Raises ssl.SSLError for files that are no certificate and its key."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        # Without a password here, OpenSSL would ask for one on the terminal.
-        context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            problem = f"server.tls_key: the key in {settings.tls_key} does not belong to {settings.tls_cert}"
-        else:
-            problem = (
-                f"server.tls_cert, server.tls_key: {settings.tls_cert} and {settings.tls_key} cannot be used "
-                f"({error.reason or 'not a certificate and its key'}); the key must have no passphrase"
-            )
-        raise ConfigError([problem]) from error
+    # Without a password here, OpenSSL would ask for one on the terminal.
+    context.load_cert_chain(settings.tls_cert, settings.tls_key, password="")
     return context
 
 

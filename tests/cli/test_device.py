@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from pommai.audio import write_wav
+from pommai.cli import device_session
 from tests.cli.running import Terminal, command, environment, run
 from tests.unit.device.pommaid import Pommaid
 
@@ -84,6 +85,12 @@ def test_a_virtual_toy_is_pressed_and_heard(toy: Pommaid, tmp_path: Path) -> Non
     assert "50 ms" in device(toy, "press", "--hold-ms", "50").stderr
     assert device(toy, "heard", str(tmp_path / "heard.wav")).returncode == 0
     assert (tmp_path / "heard.wav").is_file()
+    nowhere = device(toy, "heard", str(tmp_path / "none" / "heard.wav"))
+    assert (
+        nowhere.returncode == 69
+        and "cannot be written" in nowhere.stderr
+        and "a folder that is there" in nowhere.stderr
+    )
 
 
 def test_a_dump_is_json_without_the_token(toy: Pommaid) -> None:
@@ -118,6 +125,14 @@ def test_no_daemon_is_told_with_the_way_to_one(tmp_path: Path) -> None:
     ran = run("device", "status", "--socket", str(tmp_path / "control.sock"))
     error, remedy = ran.stderr.splitlines()
     assert ran.returncode == 69 and "no toy daemon listens at" in error and "systemctl start pommai" in remedy
+
+
+def test_a_file_that_is_no_socket_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "control.txt"
+    path.touch()
+    ran = run("device", "status", "--socket", str(path))
+    error, remedy = ran.stderr.splitlines()
+    assert ran.returncode == 69 and error.endswith("control.txt is no socket") and "/run/pommai/control.sock" in remedy
 
 
 @pytest.mark.parametrize(
@@ -180,7 +195,9 @@ def creds(tmp_path: Path) -> str:
 def test_a_token_is_sealed_and_kept_for_the_service(tmp_path: Path, creds: str) -> None:
     path = tmp_path / "credstore.encrypted" / "pommai_relay_token"
     ran = set_token("--to", str(path), said=f"{TOKEN}\n", path=creds)
-    assert ran.returncode == 0 and "restart pommai" in ran.stderr and TOKEN not in ran.stdout + ran.stderr
+    assert ran.returncode == 0 and TOKEN not in ran.stdout + ran.stderr
+    assert "does not look there" in ran.stderr and "restart pommai" not in ran.stderr
+    assert f"LoadCredentialEncrypted=pommai_relay_token:{path}" in ran.stderr.replace("\n", "")
     assert path.read_text(encoding="utf-8") == f"sealed:{TOKEN.upper()}"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -209,13 +226,27 @@ def test_a_terminal_does_not_show_the_token(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "plain", "told"),
+    [
+        (device_session.ENCRYPTED, False, "systemctl restart pommai"),
+        (device_session.PLAIN, True, "systemctl restart pommai"),
+        (device_session.ENCRYPTED, True, "LoadCredential=pommai_relay_token:/etc/credstore.encrypted/"),
+        (Path("/run/token"), True, "LoadCredential=pommai_relay_token:/run/token"),
+    ],
+)
+def test_a_restart_is_enough_only_where_the_service_looks(path: Path, plain: bool, told: str) -> None:
+    said = device_session._how_to_use(path, plain=plain)
+    assert told in said and ("restart" in said) is ("LoadCredential" not in said)
+
+
+@pytest.mark.parametrize(
     ("said", "told"),
     [("", "no token came in"), ("\n", "no token came in"), ("two words\n", "no token has"), ("x" * 600, "too long")],
 )
 def test_what_is_no_token_is_refused_and_kept_nowhere(tmp_path: Path, said: str, told: str) -> None:
     ran = set_token("--plain", "--to", str(tmp_path / "token"), said=said)
     assert ran.returncode == 78 and told in ran.stderr and "pommai relay token add" in ran.stderr
-    assert not (said.strip() and said.strip() in ran.stderr)
+    assert not (said.strip() and said.strip() in ran.stderr) and "relay.token" not in ran.stderr
     assert list(tmp_path.iterdir()) == []
 
 

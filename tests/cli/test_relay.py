@@ -100,6 +100,16 @@ def test_tokens_as_json(pommai: Pommai) -> None:
     assert listed["revoked"] is not None
 
 
+def test_a_second_token_is_given_with_a_warning(pommai: Pommai) -> None:
+    assert "valid tokens" not in pommai("relay", "token", "add", "teddy").err
+    for options in ((), ("--json",)):
+        assert "valid tokens now" in (second := pommai("relay", "token", "add", "teddy", *options)).err
+        assert second.code == 0 and second.out.count("\n") == 1
+    assert "teddy has 4 valid tokens now" in pommai("relay", "token", "add", "teddy").err
+    pommai("relay", "token", "revoke", "teddy")
+    assert "valid tokens" not in pommai("relay", "token", "add", "teddy").err
+
+
 def test_revoking_what_nobody_has_is_an_error(pommai: Pommai) -> None:
     ran = pommai("relay", "token", "revoke", "teddy")
     assert ran.code == 67 and "teddy has no valid token" in ran.err and not ran.out
@@ -175,7 +185,8 @@ def test_the_settings_file_and_its_problems(pommai: Pommai, tmp_path: Path) -> N
     [
         (("--host", "0.0.0.0"), 78, "no TLS"),
         (("--port", "70000"), 2, "65535"),
-        (("--stt", "vosk"), 2, "vosk"),
+        (("--port", "many"), 2, "that is not a whole number"),
+        (("--stt", "vosk"), 2, "'--stt': 'vosk' is not one of"),
         (("--config", "/nowhere.toml"), 78, "/nowhere.toml cannot be read"),
     ],
 )
@@ -192,6 +203,65 @@ def test_a_taken_port(pommai: Pommai, monkeypatch: pytest.MonkeyPatch) -> None:
     with taken:
         ran = pommai("relay", "run", "--port", str(taken.getsockname()[1]))
     assert ran.code == 69 and "is taken by another program" in ran.err and "--port" in ran.err
+
+
+def test_mistakes_of_all_kinds_are_told_in_one_run_with_their_places(pommai: Pommai, tmp_path: Path) -> None:
+    config = tmp_path / "relay.toml"
+    text = """\
+[server]
+port = 99999
+tls_cert = "/nowhere.crt"
+tls_key = "/nowhere.key"
+[toys."Bad Id"]
+[toys.bobo]
+quiet_from = "late"
+quiet_until = "07:00"
+dayly_limit_min = 3
+"""
+    config.write_text(text, encoding="utf-8")
+    ran = pommai("relay", "run", "--config", str(config), "--host", "0.0.0.0")
+    assert ran.code == 78
+    told = [line.removeprefix(f"error: {config}:").partition(";")[0] for line in ran.err.splitlines()[:-1]]
+    assert told == [
+        "2: server.port must be from 0 to 65535, not 99999",
+        "9: toys.bobo.dayly_limit_min is unknown",
+        "3: server.tls_cert /nowhere.crt cannot be read: No such file or directory",
+        "4: server.tls_key /nowhere.key cannot be read: No such file or directory",
+        "5: toys.Bad Id is no toy's id: that is 1 to 64 lowercase letters, digits and hyphens",
+        "7: toys.bobo.quiet_from must be a time of day like \"19:30\", not 'late'",
+    ]
+
+
+def test_who_gives_a_token_needs_no_certificate(pommai: Pommai, tmp_path: Path) -> None:
+    config = tmp_path / "relay.toml"
+    config.write_text('[server]\ntls_cert = "/root/only.crt"\n', encoding="utf-8")
+    assert pommai("relay", "token", "add", "teddy", "--config", str(config)).code == 0
+
+
+@pytest.mark.parametrize("options", [("--json",), ()])
+def test_limits_of_no_toy_are_warned_of(pommai: Pommai, tmp_path: Path, options: tuple[str, ...]) -> None:
+    pommai("relay", "token", "add", "bobo")
+    config = tmp_path / "relay.toml"
+    config.write_text("[toys.bobbo]\npaused = true\n", encoding="utf-8")
+    engines = [option for stage in ("stt", "moderator", "llm", "tts") for option in (f"--{stage}", "scripted")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pommai", "relay", "run", "--config", config, "--port", "0", *options, *engines],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    warning = "[toys.bobbo] holds for no toy: there is no valid token for 'bobbo'; did you mean 'bobo'?"
+    try:
+        assert process.stdout is not None and process.stderr is not None
+        if options:
+            assert json.loads(process.stdout.readline())["warnings"] == [warning]
+        else:
+            assert any(line == f"warning: {warning}\n" for line in process.stderr)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_limits_and_tls_are_told_in_one_round(pommai: Pommai, tmp_path: Path) -> None:
@@ -302,21 +372,42 @@ def test_only_a_toy_that_may_come_is_told_anything(teddy: Pommai, tmp_path: Path
         assert teddy("relay", listing, "panda").code == 67
 
 
-@pytest.mark.parametrize(
-    ("code", "exit_code", "text"),
-    [(None, 0, "teddy has done it."), (ErrorCode.UNAVAILABLE, 69, "teddy could not do it: unavailable")],
-)
-def test_waiting_for_the_toy(teddy: Pommai, tmp_path: Path, code: ErrorCode | None, exit_code: int, text: str) -> None:
-    """The toy's end is another process's connection, which answers as soon as it sees the command."""
+def answer_next(code: ErrorCode | None) -> Callable[[SqliteStore], Any]:
+    """The toy's end: another process's connection, which answers as soon as it sees a command."""
 
     async def answer(store: SqliteStore) -> None:
         while not (pending := await store.pending_commands("teddy")):  # noqa: ASYNC110 - other processes tell nothing
             await asyncio.sleep(0.01)
         await store.command_done("teddy", pending[0].id, code, time.time())
 
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("volume", "0.9"), "teddy has taken it; its volume ceiling still holds"),
+        (("resume",), "teddy has taken it; its other limits still hold"),
+    ],
+)
+def test_what_limits_may_undo_is_not_said_to_be_done(
+    teddy: Pommai, tmp_path: Path, words: tuple[str, ...], text: str
+) -> None:
+    with ThreadPoolExecutor(1) as toy:
+        answering = toy.submit(in_store, tmp_path, answer_next(None))
+        ran = teddy("relay", "command", "teddy", *words, "--wait", "30")
+        answering.result()
+    assert ran.code == 0 and text in ran.err and "done" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "text"),
+    [(None, 0, "teddy has done it."), (ErrorCode.UNAVAILABLE, 69, "teddy could not do it: unavailable")],
+)
+def test_waiting_for_the_toy(teddy: Pommai, tmp_path: Path, code: ErrorCode | None, exit_code: int, text: str) -> None:
     for options in ((), ("--json",)):
         with ThreadPoolExecutor(1) as toy:
-            answering = toy.submit(in_store, tmp_path, answer)
+            answering = toy.submit(in_store, tmp_path, answer_next(code))
             ran = teddy("relay", "command", "teddy", "celebrate", "--wait", "30", *options)
             answering.result()
         assert ran.code == exit_code

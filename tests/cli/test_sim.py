@@ -113,8 +113,11 @@ def test_a_relay_that_is_not_there_is_named_with_the_way_to_start_one() -> None:
 
 def test_a_wrong_settings_file_names_every_problem(tmp_path: Path) -> None:
     config = tmp_path / "toy.toml"
-    config.write_text('[relay]\nurll = "x"\n[timming]\n', encoding="utf-8")
-    result = run("sim", "--config", str(config))
+    config.write_text('[relay]\nurll = "x"\nca_file = "/nowhere"\n[timming]\n', encoding="utf-8")
+    result = run("sim", "--config", str(config), "--relay", "https://x")
     assert result.returncode == 78
     assert "did you mean 'url'" in result.stderr
     assert "did you mean 'timing'" in result.stderr
+    assert f"{config}:3: relay.ca_file /nowhere holds no certificates" in result.stderr
+    assert "command line: relay.url must look like" in result.stderr
+    assert "pommai relay token add" in result.stderr

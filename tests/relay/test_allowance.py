@@ -10,7 +10,7 @@ import pytest
 from pommai.errors import ConfigError
 from pommai.limits import BREAK_S, Limits, Rest
 from pommai.protocol import LimitsRecord, Signed
-from pommai.relay.allowance import Allowances, limits_of, local_now
+from pommai.relay.allowance import Allowances, idle_limits, limits_of, local_now
 from pommai.relay.ports import TurnRecord
 from pommai.relay.settings import ToySettings
 
@@ -45,8 +45,17 @@ def test_every_problem_is_told_at_once() -> None:
         )
     assert len(caught.value.problems) == 4
     text = str(caught.value)
-    assert "[toys.Teddy]: a toy's id" in text and "belong together" in text
+    assert "toys.Teddy is no toy's id" in text and "toys.Teddy.quiet_until must be set too" in text
     assert "toys.Teddy.quiet_from" in text and "toys.panda.quiet_until" in text
+
+
+def test_limits_that_hold_for_no_toy_are_told_with_the_one_that_was_meant() -> None:
+    toys = {"bobbo": ToySettings(paused=True), "bobo": ToySettings(), "x": ToySettings()}
+    assert idle_limits(toys, {"bobo", "teddy"}) == [
+        "[toys.bobbo] holds for no toy: there is no valid token for 'bobbo'; did you mean 'bobo'?",
+        "[toys.x] holds for no toy: there is no valid token for 'x'; known are: bobo, teddy",
+    ]
+    assert idle_limits({}, set()) == []
 
 
 @pytest.mark.parametrize("text", ["19:30:15", "19:30+02:00", "19:30Z", "24:00", "7", "\u0661\u0669:\u0663\u0660x"])

@@ -271,7 +271,7 @@ async def talking(process: subprocess.Popen[str], folder: Path) -> AsyncIterator
         yield toy
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_a_signal_during_a_turn_tells_the_toy_and_leaves_with_0(
     relay_process: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -281,6 +281,7 @@ async def test_a_signal_during_a_turn_tells_the_toy_and_leaves_with_0(
         assert isinstance(toy.got[-1], Goodbye) and toy.got[-1].code is ErrorCode.SHUTTING_DOWN
     _, errors = relay_process.communicate(timeout=PATIENCE_S)
     assert relay_process.returncode == 0
+    assert ("changed settings take effect at a start" in errors) is (number is signal.SIGHUP)
     assert "Traceback" not in errors and "never" not in errors and "Warning" not in errors, errors
     assert [row["outcome"] for row in rows(tmp_path / "relay.db")] == [Outcome.CANCELLED]
     assert files_in(tmp_path) == ["relay.db"]
@@ -295,6 +296,45 @@ async def test_a_relay_that_is_killed_in_mid_turn_comes_back_with_its_store_inta
     async with store_in(tmp_path) as store:
         assert [token.toy for token in await store.list_tokens()] == ["teddy"]
         assert rows(tmp_path / "relay.db") == []
+
+
+async def test_a_hangup_that_is_ignored_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`nohup pommai relay run &`, and the terminal is closed."""
+
+    async def slow(*args: object, **options: object) -> None:
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(app, "load_pipeline", slow)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await app.serve(settings_in(tmp_path), ready=print)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+async def test_limits_of_no_toy_are_warned_of_at_the_start(tmp_path: Path) -> None:
+    async with store_in(tmp_path) as store:
+        for toy in ("bobo", "teddy"):
+            await auth.add_token(store, toy, 0.0)
+        await store.revoke_tokens("teddy", 1.0)
+    limits = {toy: ToySettings(paused=True) for toy in ("bobo", "bobbo", "teddy")}
+    told: list[object] = []
+
+    def ready(relay: app.RunningRelay) -> None:
+        told.append("ready")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async with asyncio.timeout(PATIENCE_S):
+        await app.serve(replace(settings_in(tmp_path), toys=limits), warn=told.append, ready=ready)
+    assert told == [
+        "[toys.bobbo] holds for no toy: there is no valid token for 'bobbo'; did you mean 'bobo'?",
+        "[toys.teddy] holds for no toy: there is no valid token for 'teddy'; known are: bobo",
+        "ready",
+    ]
 
 
 async def test_told_to_stop_while_it_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

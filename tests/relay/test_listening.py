@@ -58,14 +58,15 @@ def test_a_certificate_and_its_key(pems: Path) -> None:
     ("cert", "key", "problem"),
     [
         ("one.crt", "two.key", "does not belong to"),
-        ("one.crt", "", "tls_key: must be set too"),
-        ("", "one.key", "tls_cert: must be set too"),
+        ("one.crt", "", "tls_key must be set too"),
+        ("", "one.key", "tls_cert must be set too"),
         ("missing.crt", "one.key", "missing.crt cannot be read: No such file"),
         ("one.crt", ".", "cannot be read: Is a directory"),
         ("letter.txt", "one.key", "letter.txt is not a PEM file"),
         ("one.crt", "locked.key", "no passphrase"),
         ("empty.pem", "one.key", "cannot be used"),
         ("one.key", "one.key", "cannot be used"),
+        ("one\0.crt", "one.key", "server.tls_cert holds a character that no path has"),
     ],
 )
 def test_what_is_wrong_with_a_certificate(pems: Path, cert: str, key: str, problem: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pommai.config import Secret, describe, load, setting
+from pommai.config import Problem, Secret, describe, load, setting
 from pommai.device.settings import DeviceSettings
 from pommai.errors import ConfigError
 from pommai.relay.settings import RelaySettings
@@ -152,6 +152,82 @@ def test_a_wrong_variable_is_told_by_its_name(environ: dict[str, str], problem: 
     with pytest.raises(ConfigError) as raised:
         load(Settings, (), environ)
     assert raised.value.problems == (problem,)
+
+
+# --- what is wrong together -------------------------------------------------------------------------------------------
+
+
+def together(settings: Settings) -> list[Problem]:
+    """A check that is never content."""
+    toys = [Problem((f"toys.{toy}.port", f"toys.{toy}.mode"), "is no port of a toy") for toy in settings.toys]
+    return [Problem(("server.port", "server.mode"), f"{settings.server.port} is not for that mode"), *toys]
+
+
+def problems_together(
+    files: list[Path], environ: dict[str, str] | None = None, given: dict[str, object] | None = None
+) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        load(Settings, files, environ, given=given, check=together)
+    return [problem.replace(f"{files[0].parent}/" if files else "-", "") for problem in raised.value.problems]
+
+
+def test_what_is_wrong_together_is_told_where_it_was_written(tmp_path: Path) -> None:
+    first = toml(tmp_path, "[server]\nport = 2\nmode = 'b'\n[toys.bobo]\n\nmode = 'b'\n[toys.teddy]\n")
+    second = toml(tmp_path, "[server]\n\nport = 3\n", "b.toml")
+    third = toml(tmp_path, "[server]\nhost = 'x'\nmode = 'b'\n", "c.toml")
+    toys = ["a.toml:6: toys.bobo.port is no port of a toy", "toys.teddy.port is no port of a toy"]
+    told = "server.port 3 is not for that mode"
+    assert problems_together([first, second]) == [f"b.toml:3: {told}", *toys]
+    assert problems_together([third]) == ["c.toml:3: server.port 80 is not for that mode"], "a default has no line"
+    assert problems_together([first], {"POMMAI_SERVER_PORT": "3"}) == [
+        f"environment: POMMAI_SERVER_PORT: {told}",
+        *toys,
+    ]
+    assert problems_together([], given={"server.port": 3}) == [f"command line: {told}"]
+    assert problems_together([]) == ["server.port 80 is not for that mode"]
+
+
+def test_the_command_line_wins_and_must_fit_too() -> None:
+    environ = {"POMMAI_SERVER_PORT": "3"}
+    assert load(Settings, [], environ, given={"server.port": 4}).server.port == 4
+    with pytest.raises(ConfigError, match=r"^command line: server\.port must be from 1 to 99, not 100$"):
+        load(Settings, [], environ, given={"server.port": 100})
+
+
+@pytest.mark.parametrize(
+    ("text", "environ"),
+    [
+        ("[server]\nport = 100", {}),
+        ("[server]\nmode = 'c'\nport = 3", {}),
+        ("[server]\nprot = 3", {}),
+        ("[sever]\nport = 3", {}),
+        ("server = 3", {}),
+        ("", {"POMMAI_SERVER_PROT": "3"}),
+        ("[server", {}),
+    ],
+)
+def test_what_may_only_follow_from_a_problem_is_not_told(tmp_path: Path, text: str, environ: dict[str, str]) -> None:
+    assert len(problems_together([toml(tmp_path, text)], environ)) == 1
+
+
+def test_what_cannot_follow_from_a_problem_is_told_beside_it(tmp_path: Path) -> None:
+    told = problems_together([toml(tmp_path, "[server]\nhots = 'x'\nport = 3\n[sever]\n[toys.bobo]\nport = 100\n")])
+    assert [problem.partition(";")[0] for problem in told] == [
+        "a.toml:4: unknown section [sever]",
+        "a.toml:2: server.hots is unknown",
+        "a.toml:6: toys.bobo.port must be from 1 to 99, not 100",
+    ], "server.mode may be in [sever]"
+    told = problems_together([toml(tmp_path, "[server]\nhots = 'x'\nport = 3\nmode = 'b'\n[sever]\n")])
+    assert told[-1] == "a.toml:3: server.port 3 is not for that mode"
+
+
+def test_a_credential_that_is_no_text_is_told(tmp_path: Path) -> None:
+    (tmp_path / "pommai_server_key").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match=r"^credential pommai_server_key must be a text$"):
+        load(Settings, (), {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 from pommai.config import describe
+from pommai.device.service.loading import LIVE
 from pommai.device.settings import DeviceSettings
 from pommai.relay.settings import RelaySettings
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 
+SHOWN_LIVE = ", ".join(f"`{name}`" if "." in name else f"`{name}.*`" for name in sorted(LIVE))
+
 HEAD = """\
 # Settings
 
-Each program reads its TOML file, then the environment, which wins. All problems are told at once. Secrets never stand
-in a file: they come from the environment, or from a systemd credential named like the variable in lower case. This page
-is generated.
+Each program reads its TOML file, then the environment, which wins; options of the command line win over both. All
+problems are told at once, each with its file and line, or with its variable. Secrets never stand in a file: they come
+from the environment, or from a systemd credential named like the variable in lower case.
+
+Changes take effect as follows.
+
+- The relay reads its settings when it starts. After a change, limits of a toy too, restart it: connected toys come back
+  by themselves. SIGHUP ends it, as SIGTERM and Ctrl-C do.
+- The toy reads its settings again at SIGHUP. Everything needs a restart, and the log names what does, but for
+  {live}.
+
+This page is generated.
 """
 
 
@@ -36,7 +48,7 @@ def page() -> str:
     """The whole page."""
     relay = table("Relay (`pommai relay run --config relay.toml`)", RelaySettings)
     toy = table("Toy", DeviceSettings)
-    return f"{HEAD}\n{relay}\n{toy}"
+    return f"{HEAD.format(live=SHOWN_LIVE)}\n{relay}\n{toy}"
 
 
 def test_the_page_is_up_to_date() -> None:

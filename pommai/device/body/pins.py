@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from pommai.config import Problem
 from pommai.device.settings import ButtonSettings, LightSettings
 
 FIXED_PULL_UPS: Final = (2, 3)
 """Pins with a pull-up resistor of 1.8 kilohms on the board (they are I2C)."""
 
 
-def pin_problems(button: ButtonSettings, lights: LightSettings) -> list[str]:
-    """What cannot work in these settings together, one sentence each; parts that use no GPIO are not looked at."""
+def pin_problems(button: ButtonSettings, lights: LightSettings) -> list[Problem]:
+    """What cannot work in these settings together; parts that use no GPIO are not looked at."""
     problems = []
     users: dict[int, str] = {}
     if button.kind == "gpio":
@@ -20,22 +21,34 @@ def pin_problems(button: ButtonSettings, lights: LightSettings) -> list[str]:
             wanted = "up" if button.active_low else "down"
             low = "true" if button.active_low else "false"
             problems.append(
-                f"button.pull = {button.pull!r} holds the pin where button.active_low = {low} expects a pressed"
-                f" button; set button.pull to {wanted!r}, or to 'off' with a resistor of your own"
+                Problem(
+                    ("button.pull", "button.active_low", "button.kind"),
+                    f"= {button.pull!r} holds the pin where button.active_low = {low} expects a pressed button; set"
+                    f" button.pull to {wanted!r}, or to 'off' with a resistor of your own",
+                )
             )
         if button.pin in FIXED_PULL_UPS and not button.active_low:
             problems.append(
-                f"button.pin {button.pin} has a pull-up resistor on the board; use button.active_low = true with it, or"
-                " another pin"
+                Problem(
+                    ("button.pin", "button.active_low", "button.kind"),
+                    f"{button.pin} has a pull-up resistor on the board; use button.active_low = true with it, or"
+                    " another pin",
+                )
             )
     if lights.kind == "gpio":
         for name, pin in light_pins(lights):
             if pin in users:
-                problems.append(f"{name} {pin} is in use for {users[pin]} already; give each its own pin")
+                other = users[pin]
+                kinds = ("lights.kind", "button.kind") if other == "button.pin" else ("lights.kind",)
+                what = f"{pin} is in use for {other} already; give each its own pin"
+                problems.append(Problem((name, other, *kinds), what))
             users.setdefault(pin, name)
         if lights.pwm_hz == 0 and lights.brightness < 1.0:
             problems.append(
-                "lights.brightness needs pulse width: set lights.pwm_hz above 0, or lights.brightness to 1.0"
+                Problem(
+                    ("lights.brightness", "lights.pwm_hz", "lights.kind"),
+                    "needs pulse width: set lights.pwm_hz above 0, or lights.brightness to 1.0",
+                )
             )
     return problems
 

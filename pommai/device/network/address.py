@@ -7,29 +7,42 @@ import socket
 import ssl
 from urllib.parse import urlsplit
 
+from pommai.config import Problem
 from pommai.device.settings import RelayLink
 from pommai.errors import ConfigError
 
 
 def check_address(relay: RelayLink) -> None:
     """Raises ConfigError if `relay` names no WebSocket address, one that shows the token to all, or an odd token."""
+    if problems := address_problems(relay):
+        raise ConfigError([str(problem) for problem in problems])
+
+
+def address_problems(relay: RelayLink) -> list[Problem]:
+    """What is wrong with address and token; the texts hold neither."""
+    problems = []
+    token = relay.token.reveal()
+    if not is_whole_token(token):
+        problems.append(Problem(("relay.token",), "holds characters that no token has; was it copied whole and alone?"))
     try:
         url = urlsplit(relay.url)
         is_complete = url.scheme in ("ws", "wss") and bool(url.hostname) and url.port != 0
     except ValueError:  # a port or an IPv6 address that is none
         is_complete = False
     if not is_complete:
-        raise ConfigError(["relay.url must look like wss://relay.example/v1/toy"])
-    problems = []
+        return [Problem(("relay.url",), "must look like wss://relay.example/v1/toy"), *problems]
     if url.username or url.password:
-        problems.append("relay.url must hold no user name and no password; the token has a setting of its own")
-    token = relay.token.reveal()
-    if not token.isascii() or not token.isprintable() or " " in token:
-        problems.append("relay.token holds characters that no token has; was it copied whole and alone?")
+        what = "must hold no user name and no password; the token has a setting of its own"
+        problems.append(Problem(("relay.url",), what))
     if url.scheme == "ws" and not relay.insecure and not is_loopback(url.hostname or ""):
-        problems.append("relay.url is plain ws:// to another machine; use wss://, or set relay.insecure = true")
-    if problems:
-        raise ConfigError(problems)
+        what = "is plain ws:// to another machine; use wss://, or set relay.insecure = true"
+        problems.append(Problem(("relay.url", "relay.insecure"), what))
+    return problems
+
+
+def is_whole_token(token: str) -> bool:
+    """Whether a token, or none, has only characters that a header may have."""
+    return token.isascii() and token.isprintable() and " " not in token
 
 
 def is_loopback(host: str) -> bool:
@@ -48,8 +61,23 @@ def tls_context(relay: RelayLink) -> ssl.SSLContext | None:
         return None
     try:
         return ssl.create_default_context(cafile=relay.ca_file or None)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError([f"relay.ca_file {relay.ca_file} holds no certificates that can be read"]) from error
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; a path may be none
+        raise ConfigError([str(_no_certificates(relay))]) from error
+
+
+def trust_problems(relay: RelayLink) -> list[Problem]:
+    """What is wrong with the CA file; plain ws:// needs none, so that it is not looked at."""
+    if not relay.ca_file or relay.url.lower().startswith("ws:"):
+        return []
+    try:
+        ssl.create_default_context(cafile=relay.ca_file)
+    except (OSError, ValueError):
+        return [_no_certificates(relay)]
+    return []
+
+
+def _no_certificates(relay: RelayLink) -> Problem:
+    return Problem(("relay.ca_file",), f"{relay.ca_file} holds no certificates that can be read")
 
 
 def refusal(error: Exception, status: int | None, url: str, *, clock_trusted: bool = True) -> str:

@@ -7,11 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
-from pommai.config import load
+from pommai.config import Problem, load
 from pommai.device.body.pins import pin_problems
-from pommai.device.network.address import check_address, tls_context
+from pommai.device.network.address import address_problems, trust_problems
 from pommai.device.settings import DeviceSettings
-from pommai.errors import ConfigError
 
 DEFAULT_FILE: Final = Path("/etc/pommai/device.toml")
 
@@ -22,20 +21,20 @@ LIVE: Final = frozenset({"relay", "lights.brightness", "sound.earcons", "battery
 def load_settings(files: Sequence[Path], environ: Mapping[str, str]) -> DeviceSettings:
     """The settings of `files`, or else of `DEFAULT_FILE` if there is one, and of the environment.
 
-    Raises ConfigError with every problem: of each setting by itself, or, where there are none, of all together.
+    Raises ConfigError with every problem: of each setting by itself, and of all together.
     """
     chosen = list(files) or [file for file in (DEFAULT_FILE,) if file.exists()]
-    settings = load(DeviceSettings, chosen, environ)
-    problems = [*pin_problems(settings.button, settings.lights), *_mixed_worlds(settings)]
-    for check in (check_address, tls_context):
-        try:
-            check(settings.relay)
-        except ConfigError as error:
-            problems += error.problems
-            break
-    if problems:
-        raise ConfigError(problems)
-    return settings
+    return load(DeviceSettings, chosen, environ, check=problems)
+
+
+def problems(settings: DeviceSettings) -> list[Problem]:
+    """What a toy's settings say wrong together."""
+    return [
+        *address_problems(settings.relay),
+        *trust_problems(settings.relay),
+        *pin_problems(settings.button, settings.lights),
+        *_mixed_worlds(settings),
+    ]
 
 
 def changes(before: DeviceSettings, after: DeviceSettings) -> tuple[list[str], list[str]]:
@@ -63,11 +62,12 @@ def masked(settings: DeviceSettings) -> dict[str, dict[str, object]]:
     return shown
 
 
-def _mixed_worlds(settings: DeviceSettings) -> list[str]:
+def _mixed_worlds(settings: DeviceSettings) -> list[Problem]:
     """A program may press a virtual button; so nothing but a virtual microphone may listen to it."""
-    if settings.button.kind == "virtual" and settings.sound.kind != "virtual":
-        return [
-            "button.kind = 'virtual' needs sound.kind = 'virtual': only a real button may open a real microphone; set"
-            " sound.kind to 'virtual', or button.kind to 'gpio'"
-        ]
-    return []
+    if settings.button.kind != "virtual" or settings.sound.kind == "virtual":
+        return []
+    what = (
+        "= 'virtual' needs sound.kind = 'virtual': only a real button may open a real microphone; set sound.kind to"
+        " 'virtual', or button.kind to 'gpio'"
+    )
+    return [Problem(("button.kind", "sound.kind"), what)]

@@ -113,7 +113,7 @@ def start_logging(environ: Mapping[str, str], stderr: int = 2) -> None:
         handler.addFilter(Fields())
     else:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
     handler.addFilter(HoldBack())
     root = logging.getLogger()
     root.handlers[:] = [handler]

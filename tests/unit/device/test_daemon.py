@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from pommai.device.settings import CacheSettings, DeviceSettings, RelayLink
 from pommai.errors import ConfigError
 from pommai.protocol import EventRecord
 from tests.protocol.tiny_relay import Peer, parrot, tiny_relay
-from tests.unit.device.pommaid import START, Pommaid, beside, settings
+from tests.unit.device.pommaid import PATIENCE_S, START, Pommaid, beside, settings
 
 SHIMS = Path(__file__).parents[2] / "shims"
 HEAVY = {"sqlite_utils", "opuslib", "pyaudio", "RPi", "systemd", "typer", "rich", "aiohttp", "numpy"}
@@ -129,14 +130,16 @@ async def test_a_turn_in_flight_is_remembered_as_interrupted(tmp_path: Path) -> 
 def test_pause_and_volume_survive_a_restart(tmp_path: Path) -> None:
     with Pommaid(tmp_path) as toy:
         assert toy.ask("volume", value=0.25)["volume"] == 0.25
-        assert toy.ask("pause")["rest"] == "paused"
+        paused = toy.ask("pause")
+        assert (paused["rest"], paused["kept"]) == ("paused", True)
+        assert toy.ask("status")["state"] == "paused", "at once, and not within a second"
         toy.process.kill()
         toy.wait()
     with Pommaid(tmp_path) as toy:
         status = toy.status_when("paused")
         assert (status["volume"], status["rest"], status["why"]) == (0.25, "paused", "paused")
         assert toy.ask("resume")["rest"] is None
-        toy.status_when("connecting")
+        assert toy.ask("status")["state"] in ("connecting", "offline")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +232,7 @@ def test_without_a_button_it_ends_with_one_clear_line(tmp_path: Path) -> None:
     settings(tmp_path, button={"kind": "gpio"})
     with started(tmp_path) as toy:
         assert toy.wait() == 71
-    errors = [line for line in toy.log.splitlines() if line.startswith("ERROR")]
+    errors = [line for line in toy.log.splitlines() if " ERROR " in line]
     assert len(errors) == 1 and "no GPIO here" in errors[0] and "what to do" in errors[0]
     assert "no lights" in toy.log and "Traceback" not in toy.log
 
@@ -247,7 +250,11 @@ def test_without_a_place_for_its_memory_it_lives_on(tmp_path: Path) -> None:
     settings(tmp_path, cache={"path": "/dev/null/toy.db"})
     with Pommaid(tmp_path) as toy:
         assert "/dev/null/toy.db" in toy.ask("status")["cache"]["problem"]
-        assert toy.ask("volume", value=0.5)["volume"] == 0.5
+        assert toy.ask("status")["lights"]["color"] in ([1.0, 0.0, 0.0], [1.0, 0.5, 0.0]), "red and amber by turns"
+        told = toy.ask("volume", value=0.5)
+        assert (told["volume"], told["kept"]) == (0.5, False)
+        assert toy.ask("pause")["kept"] is False
+        assert toy.ask("status")["state"] == "paused"
         assert toy.end()[0] == 0
 
 
@@ -268,6 +275,43 @@ def test_two_daemons_do_not_fight_for_one_body(tmp_path: Path) -> None:
         )
         assert second.returncode == 69 and "another daemon listens" in second.stderr
         assert toy.ask("status")["state"]
+
+
+def test_two_daemons_do_not_share_one_memory(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    settings(other, cache={"path": str(tmp_path / "toy.db")})
+    with Pommaid(tmp_path) as toy:
+        with started(other) as second:
+            assert second.wait() == 69
+        errors = [line for line in second.log.splitlines() if " ERROR " in line]
+        assert len(errors) == 1 and "another daemon uses" in errors[0] and "cache.path" in errors[0]
+        assert "Traceback" not in second.log and "lives in memory" not in second.log and not second.socket.exists()
+        assert toy.ask("status")["cache"]["problem"] == ""
+        toy.process.kill()
+        toy.wait()
+    with Pommaid(other) as second:
+        assert second.ask("status")["cache"]["problem"] == ""
+
+
+def test_a_toy_whose_lights_are_broken_says_so_by_a_sound(tmp_path: Path) -> None:
+    settings(tmp_path, button={"kind": "gpio"}, sound={"kind": "virtual", "earcons": False})
+    busy = {"PYTHONPATH": str(SHIMS), "POMMAI_FAKE_GPIO_FAILS": "busy=27,busy=22,busy=23"}
+    with Pommaid(tmp_path, env=busy) as toy:
+        assert "no lights" in toy.log and "lights.red_pin 27" in toy.ask("status")["lights"]["problem"]
+        deadline = time.monotonic() + PATIENCE_S
+        while not toy.ask("heard", path=str(tmp_path / "heard.wav"))["heard_ms"]:
+            assert time.monotonic() < deadline
+        assert toy.end()[0] == 0
+
+
+def test_a_colour_that_is_missing_takes_no_other_with_it(tmp_path: Path) -> None:
+    settings(tmp_path, button={"kind": "gpio"})
+    with Pommaid(tmp_path, env={"PYTHONPATH": str(SHIMS), "POMMAI_FAKE_GPIO_FAILS": "busy=22"}) as toy:
+        assert "a colour is missing: lights.green_pin 22" in toy.log
+        lights = toy.ask("status")["lights"]
+        assert "lights.green_pin 22" in lights["problem"] and lights["color"][0] == 1.0
+        assert toy.end()[0] == 0
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
@@ -329,7 +373,7 @@ Keeper.run = broken
 """
     with started(tmp_path, before=bug) as toy:
         assert toy.wait() == 70
-    assert [line for line in toy.log.splitlines() if line.startswith("ERROR")] == [
+    assert [line.partition(" ")[2] for line in toy.log.splitlines() if " ERROR " in line] == [
         "ERROR pommai.device.daemon: daemon: a bug ends the process"
     ]
     assert "ZeroDivisionError" in toy.log
@@ -377,3 +421,55 @@ def test_all_problems_of_mixed_settings_are_told_at_once(tmp_path: Path) -> None
     with pytest.raises(ConfigError) as caught:
         load_settings([file], {})
     assert len(caught.value.problems) == 3
+
+
+HURRIED = """\
+[relay]
+url = "ws://relay.example/v1/toy"
+ca_fil = "x"
+[button]
+kind = "virtual"
+[lights]
+red_pin = 22
+blue_pin = 99
+pwm_hz = "fast"
+brightness = 0.5
+[sound]
+kind = "card"
+[cach]
+"""
+
+
+def test_mistakes_of_all_kinds_are_told_in_one_run_with_their_places(tmp_path: Path) -> None:
+    """`lights.brightness` is right or wrong by `lights.pwm_hz`, which is told already: it is left out."""
+    file = tmp_path / "device.toml"
+    file.write_text(HURRIED, encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, "-c", START, "--check", "--config", str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"POMMAI_RELAY_TOKEN": "two words"},
+    )
+    assert ran.returncode == 78
+    told = [line.partition("settings: ")[2].replace(f"{file}:", "") for line in ran.stderr.splitlines()]
+    assert [line.split(";")[0] for line in told] == [
+        "13: unknown section [cach]",
+        "3: relay.ca_fil is unknown",
+        "8: lights.blue_pin must be from 0 to 27, not 99",
+        "9: lights.pwm_hz must be a whole number",
+        "environment: POMMAI_RELAY_TOKEN: relay.token holds characters that no token has",
+        "2: relay.url is plain ws:// to another machine",
+        "7: lights.green_pin 22 is in use for lights.red_pin already",
+        "5: button.kind = 'virtual' needs sound.kind = 'virtual': only a real button may open a real microphone",
+    ]
+
+
+@pytest.mark.parametrize("url", ["wss://relay.example/v1/toy", "https://relay.example"])
+def test_a_file_of_certificates_is_looked_at_whatever_else_is_wrong(tmp_path: Path, url: str) -> None:
+    file = settings(tmp_path, relay={"url": url, "ca_file": "/nowhere.pem"}, sound={"volume": 7})
+    with pytest.raises(ConfigError) as caught:
+        load_settings([file], {})
+    line = 1 + file.read_text(encoding="utf-8").splitlines().index("ca_file = '/nowhere.pem'")
+    said = f"{file}:{line}: relay.ca_file /nowhere.pem holds no certificates that can be read"
+    assert said in caught.value.problems and len(caught.value.problems) == 2 + (url[:3] != "wss")
