@@ -131,7 +131,7 @@ class Daemon:
     async def live(self) -> int:
         """Be the toy until it is told to end; the exit code.
 
-        Raises LiveError beside another daemon, HardwareError and MissingExtra without a button.
+        Raises LiveError or InUseError beside another daemon, HardwareError and MissingExtra without a button.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -156,7 +156,7 @@ class Daemon:
         if can_be_asked:
             parts["control"] = self._control.serve(Answers(toy).answer)
         if cache.problem or hardware.problem or not can_be_asked:
-            runner.show(Mood.ALERT)  # for whoever has just switched it on; the log names it
+            runner.show(Mood.TROUBLE)  # for whoever has just switched it on; the log names it
         if self._is_told_to_end:
             runner.stop()
         with kept_log(asyncio.get_running_loop(), toy.logbook.write):

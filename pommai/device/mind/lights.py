@@ -155,6 +155,11 @@ def no_sound(seconds: float) -> Color:
     return RED if _is_on(seconds, 0.1, 0.9) else OFF
 
 
+def trouble(seconds: float) -> Color:
+    """Red and amber by turns, half a second each: a part of the toy does not work, and its log says which."""
+    return RED if _is_on(seconds, 0.5, 0.5) else AMBER
+
+
 def celebrate(seconds: float) -> Color:
     """A fast turn through the colours, once in 1 s."""
     return _wheel(seconds, 1.0)
@@ -180,6 +185,7 @@ class Mood(StrEnum):
     CELEBRATE = "celebrate"
     TEST = "test"
     NO_SOUND = "no_sound"
+    TROUBLE = "trouble"
     LOW_BATTERY = "low_battery"
     UPDATING = "updating"
 
@@ -208,6 +214,7 @@ _MOODS: Final[dict[Mood, tuple[Pattern, frozenset[type[State]]]]] = {
     Mood.CELEBRATE: (celebrate, _SILENT),
     Mood.TEST: (test, _SILENT),
     Mood.NO_SOUND: (no_sound, frozenset({*_QUIET, Connecting})),
+    Mood.TROUBLE: (trouble, frozenset({*_QUIET, Connecting})),
     Mood.LOW_BATTERY: (low_battery, _QUIET),
     Mood.UPDATING: (updating, frozenset({Idle})),
 }
@@ -239,6 +246,7 @@ _INTERVALS_S: Final[dict[Pattern, float]] = {
     offline: 0.1,
     low_battery: 0.1,
     updating: 0.1,
+    trouble: 0.1,
     speaking: 1.0,
     paused: 1.0,
     test: 0.1,

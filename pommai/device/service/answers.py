@@ -128,16 +128,16 @@ class Answers:
         return {"phrase": phrase}
 
     async def _volume(self, request: Request) -> Mapping[str, Any]:
-        await self._toy.deeds.volume(_number(request, "value", 0.0, 1.0))
-        return self._toy.deeds.rules()
+        is_kept = await self._toy.deeds.volume(_number(request, "value", 0.0, 1.0))
+        return self._toy.deeds.rules() | {"kept": is_kept}
 
     async def _pause(self, _request: Request) -> Mapping[str, Any]:
-        await self._toy.deeds.pause(paused=True)
-        return self._toy.deeds.rules()
+        is_kept = await self._toy.deeds.pause(paused=True)
+        return self._toy.deeds.rules() | {"kept": is_kept}
 
     async def _resume(self, _request: Request) -> Mapping[str, Any]:
-        await self._toy.deeds.pause(paused=False)
-        return self._toy.deeds.rules()
+        is_kept = await self._toy.deeds.pause(paused=False)
+        return self._toy.deeds.rules() | {"kept": is_kept}
 
     async def _test(self, request: Request) -> Mapping[str, Any]:
         match request.get("what"):

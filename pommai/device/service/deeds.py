@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final
 
 from pommai.device.mind.allowance import ToyAllowance
@@ -11,12 +12,18 @@ from pommai.device.runner import Runner
 from pommai.device.service.keeping import Keeper
 from pommai.protocol import Command, ErrorCode
 
+_log = logging.getLogger(__name__)
+
 TEST_S: Final = 8.0
 """How long a test of the lights lasts: each colour twice."""
 
 
 class Deeds:
-    """Each is done when its method returns; what it changes for good is on the disk by then. They raise StoreError."""
+    """Each is done when its method returns; what it changes for good is on the disk by then, if there is one.
+
+    Those that change something for good return whether it is kept: False while the cache lives in memory, so that it
+    holds only until the toy is switched off. They raise StoreError.
+    """
 
     def __init__(self, runner: Runner, allowance: ToyAllowance, keeper: Keeper) -> None:
         self._runner = runner
@@ -24,12 +31,15 @@ class Deeds:
         self._keeper = keeper
 
     async def obey(self, command: Command) -> ErrorCode | None:
-        """Do what the relay commands; why not, if it cannot be done. See `commands.Obey`."""
+        """Do what the relay commands; why not, if it cannot be done. See `commands.Obey`.
+
+        What is done and cannot be kept is done: the log says so, and the relay's limits hold again with each welcome.
+        """
         match command:
             case Command(action="volume", value=float(value)):
                 await self.volume(value)
             case Command(action="brightness", value=float(value)):
-                self._runner.picture.brightness = value
+                await self.brightness(value)
             case Command(action="pause" | "resume" as action):
                 await self.pause(paused=action == "pause")
             case Command(action="play", phrase=str(phrase)):
@@ -42,16 +52,21 @@ class Deeds:
                 return ErrorCode.UNKNOWN_TYPE
         return None
 
-    async def volume(self, wanted: float) -> float:
-        """Set the volume, 0.0 to 1.0; what it became: never above the ceiling."""
-        became = self._allowance.set_volume(wanted)
-        await self._keeper.save(durable=True)
-        return became
+    async def volume(self, wanted: float) -> bool:
+        """Set the volume, 0.0 to 1.0, for good; it never becomes louder than the ceiling. Whether it is kept."""
+        self._allowance.set_volume(wanted)
+        return await self._keep("volume")
 
-    async def pause(self, *, paused: bool) -> None:
-        """Rest until this is taken back, whatever the relay allows; or take it back."""
+    async def brightness(self, wanted: float) -> bool:
+        """Dim the light, 0.0 to 1.0, until the setting is another. Whether it is kept."""
+        self._runner.picture.brightness = wanted
+        return await self._keep("brightness")
+
+    async def pause(self, *, paused: bool) -> bool:
+        """Rest until this is taken back, whatever the relay allows; or take it back. Whether it is kept."""
         self._allowance.paused_here = paused
-        await self._keeper.save(durable=True)
+        self._runner.limits_changed()
+        return await self._keep("pause")
 
     def play(self, phrase: str) -> bool:
         """Say a phrase; False while the child or the relay has the word."""
@@ -64,6 +79,12 @@ class Deeds:
     def test_sound(self) -> bool:
         """Make a small sound; False for a toy that makes none, or not now."""
         return self._runner.test_sound()
+
+    async def _keep(self, what: str) -> bool:
+        is_kept = await self._keeper.save(durable=True)
+        if not is_kept:
+            _log.warning("deeds: it holds only until the toy is switched off, what=%s", what)
+        return is_kept
 
     def rules(self) -> dict[str, Any]:
         """What is allowed now, for the status."""

@@ -46,7 +46,10 @@ class SeenLights:
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """The body, and what is known of its parts. `problem`: what is wrong with the lights, if they are missed."""
+    """The body, and what is known of its parts. `problem`: what is wrong with the lights, if they are missed.
+
+    `shows_open_mic`: False where an open microphone cannot be seen, by a fault or by the settings: it has to be heard.
+    """
 
     button: Button
     mic: Mic
@@ -54,6 +57,7 @@ class Hardware:
     lights: SeenLights
     card: PatientSoundCard | None
     problem: str = ""
+    shows_open_mic: bool = True
 
     @property
     def body(self) -> Body:
@@ -69,30 +73,33 @@ async def assemble(settings: DeviceSettings, stack: AsyncExitStack, on_sound: Ca
     A toy without lights still talks. Raises HardwareError or MissingExtra for a button that cannot be used: nobody
     could ever press it; the lights say so first, if they can.
     """
-    lights, problem = await _lights(settings, stack)
+    lights, problem, shows_open_mic = await _lights(settings, stack)
     try:
         button = await _button(settings, stack)
     except (HardwareError, MissingExtra):
         await _complain(lights)
         raise
     if settings.sound.kind == "virtual":
-        return Hardware(button, VirtualMic(), VirtualSpeaker(), lights, None, problem)
+        return Hardware(button, VirtualMic(), VirtualSpeaker(), lights, None, problem, shows_open_mic)
     card = PatientSoundCard(settings.sound.card, on_change=on_sound)
-    return Hardware(button, card.mic, card.speaker, lights, card, problem)
+    return Hardware(button, card.mic, card.speaker, lights, card, problem, shows_open_mic)
 
 
-async def _lights(settings: DeviceSettings, stack: AsyncExitStack) -> tuple[SeenLights, str]:
-    if settings.lights.kind == "none" or settings.button.kind == "virtual":
-        return SeenLights(None), ""
+async def _lights(settings: DeviceSettings, stack: AsyncExitStack) -> tuple[SeenLights, str, bool]:
+    """The lights, what is wrong with them, and whether they show an open microphone."""
+    if settings.button.kind == "virtual":  # it opens a virtual microphone, and is seen in the status
+        return SeenLights(None), "", True
+    if settings.lights.kind == "none":
+        return SeenLights(None), "", False
     from pommai.device.body.led import GpioLights
 
     try:
         real = await asyncio.to_thread(GpioLights(settings.lights).__enter__)
     except (HardwareError, MissingExtra) as caught:
         _log.warning("hardware: the toy has no lights: %s (what to do: %s)", caught, caught.remedy)
-        return SeenLights(None), str(caught)
+        return SeenLights(None), str(caught), False
     stack.push(real)
-    return SeenLights(real), ""
+    return SeenLights(real), real.problem, real.shows_open_mic
 
 
 async def _button(settings: DeviceSettings, stack: AsyncExitStack) -> Button:

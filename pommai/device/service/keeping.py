@@ -23,8 +23,10 @@ _log = logging.getLogger(__name__)
 
 ALLOWANCE: Final = "allowance"
 AVAILABILITY: Final = "availability"
+BRIGHTNESS: Final = "brightness"
 WALL_CLOCK: Final = "clock"
-"""Where the cache remembers what is allowed and used, how often a press was answered, and what time it was."""
+"""Where the cache remembers what is allowed and used, how often a press was answered, how bright the light shall be,
+and what time it was."""
 
 MAX_WAITING: Final = 256
 """Entries that wait to be written; while the disk is slower than that, the newest are lost."""
@@ -112,26 +114,31 @@ class Keeper:
         self,
         cache: Cache,
         clock: WallClock,
-        allowance: Callable[[], Mapping[str, Any]],
+        wishes: Mapping[str, Callable[[], Mapping[str, Any]]],
         availability: Callable[[], Mapping[str, Any]],
         retry: Callable[[], Awaitable[None]],
     ) -> None:
-        """`allowance`, `availability`: snapshots of them. `retry`: writes what the cache had refused."""
+        """`wishes`: snapshots of what somebody wants or allows, by their keys; written when they change.
+
+        `availability`: a snapshot of it. `retry`: writes what the cache had refused.
+        """
         self._cache = cache
         self._clock = clock
-        self._allowance = allowance
+        self._wishes = wishes
         self._availability = availability
         self._retry_events = retry
-        self._kept: Mapping[str, Any] = {}
+        self._kept: dict[str, Mapping[str, Any]] = {}
 
-    async def save(self, *, durable: bool = False) -> None:
-        """Write it down. Raises StoreError."""
-        snapshot = self._allowance()
-        if snapshot != self._kept:
-            await self._cache.remember(ALLOWANCE, snapshot, durable)
-            self._kept = snapshot
+    async def save(self, *, durable: bool = False) -> bool:
+        """Write it down; whether it outlives the process: False while the cache lives in memory. Raises StoreError."""
+        for key, wish in self._wishes.items():
+            snapshot = wish()
+            if snapshot != self._kept.get(key):
+                await self._cache.remember(key, snapshot, durable)
+                self._kept[key] = snapshot
         await self._cache.remember(AVAILABILITY, self._availability())
         await self._cache.remember(WALL_CLOCK, round(self._clock.now_s(), 1))
+        return self._cache.lasts
 
     async def run(self) -> None:
         """Write it down again and again, and look after the cache, until cancelled."""
@@ -150,12 +157,22 @@ class Keeper:
         await self._retry_events()
 
 
+def kept_brightness(kept: object, setting: float) -> float:
+    """The brightness that somebody wished, for as long as the setting is the one that was there then; else that."""
+    if not isinstance(kept, Mapping) or kept.get("setting") != setting:
+        return setting
+    value = kept.get("value")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        return setting
+    return float(value)
+
+
 def _in_flight(state: State) -> bool:
     """Whether the child is owed an answer."""
     return isinstance(state, Thinking | Speaking | Interrupted) or (isinstance(state, Listening) and state.started)
 
 
-async def _every(interval_s: float, work: Callable[[], Awaitable[None]]) -> None:
+async def _every(interval_s: float, work: Callable[[], Awaitable[object]]) -> None:
     """Do `work` again and again; a failure is for the log, and for the next time."""
     while True:
         await asyncio.sleep(interval_s)

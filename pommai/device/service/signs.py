@@ -26,13 +26,18 @@ class Signs:
         low_percent: Callable[[], int],
         has_sound: Callable[[], bool],
         is_updating: Callable[[], bool],
+        complain: Callable[[], bool] | None = None,
     ) -> None:
-        """`low_percent`: the setting as it is now."""
+        """`low_percent`: the setting as it is now.
+
+        `complain`: for lights that are broken, makes a sound once, as soon as it can (then it returns True).
+        """
         self._runner = runner
         self._battery = battery
         self._low_percent = low_percent
         self._has_sound = has_sound
         self._is_updating = is_updating
+        self._complain = complain
         self._battery_due_s = 0.0
         self._is_low = False
         self._is_said = False
@@ -49,6 +54,8 @@ class Signs:
             self._battery_due_s = now_s + BATTERY_S
             charge = self._battery.read()
             self._is_low = charge is not None and not charge.charging and charge.percent < self._low_percent()
+        if self._complain is not None and self._complain():
+            self._complain = None
         self._is_said = self._is_low and (self._is_said or self._runner.say(Occasion.LOW_BATTERY))
         self._runner.picture.keep(*self._moods())
 

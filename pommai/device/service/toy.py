@@ -27,7 +27,15 @@ from pommai.device.ports import Note, StateChanged
 from pommai.device.runner import Runner
 from pommai.device.service.deeds import Deeds
 from pommai.device.service.hardware import Hardware
-from pommai.device.service.keeping import ALLOWANCE, AVAILABILITY, WALL_CLOCK, Keeper, Logbook
+from pommai.device.service.keeping import (
+    ALLOWANCE,
+    AVAILABILITY,
+    BRIGHTNESS,
+    WALL_CLOCK,
+    Keeper,
+    Logbook,
+    kept_brightness,
+)
 from pommai.device.service.signs import Signs
 from pommai.device.settings import DeviceSettings
 from pommai.device.speech import earcons
@@ -67,7 +75,7 @@ class Toy:
         self._keeper = Keeper(
             cache,
             self.clock,
-            self._allowance.snapshot,
+            {ALLOWANCE: self._allowance.snapshot, BRIGHTNESS: self._brightness},
             lambda: self._availability.snapshot(time.monotonic()),
             self._diary.retry,
         )
@@ -86,8 +94,8 @@ class Toy:
             voice=self._voice(remembered[POSITION]),
             allowance=self._allowance,
             upkeep=self.upkeep,
-            earcons=_sounds(settings),
-            brightness=settings.lights.brightness,
+            earcons=_sounds(settings, hardware),
+            brightness=kept_brightness(remembered[BRIGHTNESS], settings.lights.brightness),
             on_alive=on_alive,
         )
         self.deeds = Deeds(self.runner, self._allowance, self._keeper)
@@ -97,7 +105,8 @@ class Toy:
         cls, settings: DeviceSettings, hardware: Hardware, cache: Cache, on_alive: Callable[[], None]
     ) -> Self:
         """A toy that goes on from where it was switched off."""
-        remembered = {key: await cache.recall(key) for key in (WALL_CLOCK, ALLOWANCE, AVAILABILITY, POSITION)}
+        keys = (WALL_CLOCK, ALLOWANCE, AVAILABILITY, BRIGHTNESS, POSITION)
+        remembered = {key: await cache.recall(key) for key in keys}
         return cls(settings, hardware, cache, remembered, on_alive)
 
     def parts(self) -> dict[str, Coroutine[Any, Any, None]]:
@@ -109,6 +118,7 @@ class Toy:
             low_percent=lambda: self.settings.battery.low_percent,
             has_sound=lambda: card is None or card.present,
             is_updating=lambda: self.upkeep.syncing,
+            complain=self._complain if self._is_unseen else None,
         )
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "uplink": self._uplink.run(),
@@ -125,9 +135,10 @@ class Toy:
     def use(self, settings: DeviceSettings) -> None:
         """Live by these settings from now on, as far as `loading.LIVE` says. Raises ConfigError for the relay's."""
         self._uplink.use(settings.relay)
+        if settings.lights.brightness != self.settings.lights.brightness:  # or what somebody wished stays
+            self.runner.picture.brightness = settings.lights.brightness
         self.settings = settings
-        self.runner.picture.brightness = settings.lights.brightness
-        self.runner.mouth.earcons = _sounds(settings)
+        self.runner.mouth.earcons = _sounds(settings, self.hardware)
 
     def noticed(self, note: Note) -> None:
         """See `ports.Observer`: whoever counts and writes is told."""
@@ -174,6 +185,20 @@ class Toy:
 
     async def _obey(self, command: Command) -> ErrorCode | None:
         return await self.deeds.obey(command)
+
+    @property
+    def _is_unseen(self) -> bool:
+        """Whether an open microphone cannot be seen, and not because the owner wanted it so."""
+        return bool(self.hardware.problem) and not self.hardware.shows_open_mic
+
+    def _complain(self) -> bool:
+        """Make the sound of an error; False while there is no card, or somebody talks."""
+        card = self.hardware.card
+        return (card is None or card.present) and self._is_idle() and self.runner.mouth.make(Earcon.ERROR) > 0
+
+    def _brightness(self) -> dict[str, float]:
+        """See `keeping.kept_brightness`."""
+        return {"value": self.runner.picture.brightness, "setting": self.settings.lights.brightness}
 
     def _health(self) -> dict[str, Value]:
         """What the parts know of themselves, for telemetry."""
@@ -222,5 +247,8 @@ async def _keep(card: PatientSoundCard) -> None:
         await asyncio.Event().wait()
 
 
-def _sounds(settings: DeviceSettings) -> dict[Earcon, bytes]:
-    return {each: earcons.sound(each) for each in Earcon} if settings.sound.earcons else {}
+def _sounds(settings: DeviceSettings, hardware: Hardware) -> dict[Earcon, bytes]:
+    """The small sounds of this toy. An open microphone that cannot be seen is heard, whatever the settings say."""
+    if settings.sound.earcons:
+        return {each: earcons.sound(each) for each in Earcon}
+    return {} if hardware.shows_open_mic else {each: earcons.sound(each) for each in (Earcon.START, Earcon.ERROR)}

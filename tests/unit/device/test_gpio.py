@@ -358,25 +358,66 @@ def refusal(device: GpioButton | GpioLights) -> PommaiError:
     return caught.value
 
 
-def test_a_busy_pin_is_named_with_its_setting_and_the_others_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pins(monkeypatch, "rpi-lgpio,busy=17,busy=23") as gpio:
+def missing(settings: LightSettings) -> str:
+    """What the lights say of a colour that is missing, while the others are there."""
+    with GpioLights(settings) as lights:
+        return lights.problem
+
+
+def test_busy_pins_are_named_with_their_settings_and_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pins(monkeypatch, "rpi-lgpio,busy=17,busy=27,busy=22,busy=23") as gpio:
         error = refusal(GpioButton(ButtonSettings()))
         assert isinstance(error, HardwareError)
         assert str(error) == "button.pin 17 cannot be used: GPIO busy"
         assert "gpioinfo" in error.remedy
         assert "button.pin." in error.remedy
         error = refusal(GpioLights(LightSettings()))
-        assert str(error) == "lights.blue_pin 23 cannot be used: GPIO busy"
-        assert "lights.blue_pin" in error.remedy
+        assert str(error) == "lights.red_pin 27 cannot be used: GPIO busy"
+        assert "lights.red_pin" in error.remedy
         assert gpio.fake.read() == {"duty": {}, "level": {}}
+
+
+@pytest.mark.parametrize(("common", "on", "off"), [("cathode", 100.0, 0.0), ("anode", 0.0, 100.0)])
+@pytest.mark.parametrize("pwm_hz", [0, 100])
+def test_a_busy_pin_costs_its_own_colour_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, pwm_hz: int, common: str, on: float, off: float
+) -> None:
+    with pins(monkeypatch, "rpi-lgpio,busy=22") as gpio:
+        with GpioLights(LightSettings(pwm_hz=pwm_hz, common=common)) as lights:
+            assert lights.problem == "lights.green_pin 22 cannot be used: GPIO busy"
+            assert lights.shows_open_mic
+            lights.show(WHITE)
+            assert [gpio.fake.duty(pin) for pin in (27, 23)] == [on, on]
+            lights.show(BLUE)
+            assert [gpio.fake.duty(pin) for pin in (27, 23)] == [off, on]
+        assert gpio.fake.asked("cleanup") == [("cleanup", [27, 23])]
+    (record,) = caplog.records
+    assert "lights.green_pin 22" in record.getMessage() and "gpioinfo" in record.getMessage()
+
+
+def test_without_blue_an_open_microphone_cannot_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pins(monkeypatch, "busy=23"), GpioLights(LightSettings()) as lights:
+        assert not lights.shows_open_mic and "lights.blue_pin 23" in lights.problem
+
+
+def test_a_pin_whose_pulses_fail_is_given_back(gpio: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = gpio.PWM
+
+    def pulses(pin: int, hz: int) -> Any:
+        if pin == 22:
+            raise RuntimeError("no more pulses")
+        return make(pin, hz)
+
+    monkeypatch.setattr(gpio, "PWM", pulses)
+    with GpioLights(LightSettings()) as lights:
+        assert lights.problem == "lights.green_pin 22 cannot be used: no more pulses"
+        assert gpio.fake.asked("cleanup") == [("cleanup", [22])]
 
 
 def test_a_pin_with_another_function_is_not_taken_away_from_it(gpio: Any) -> None:
     gpio.fake.functions = {17: gpio.I2C, 22: gpio.UNKNOWN}
     assert "button.pin 17 cannot be used: it is busy" in str(refusal(GpioButton(ButtonSettings())))
-    error = refusal(GpioLights(LightSettings()))
-    assert "lights.green_pin 22 cannot be used" in str(error)
-    assert "choose another one with lights.green_pin" in error.remedy
+    assert "lights.green_pin 22 cannot be used: it is busy" in missing(LightSettings())
 
 
 def test_a_toy_that_was_killed_with_its_light_on_starts_without_a_warning(gpio: Any) -> None:
@@ -391,11 +432,15 @@ def test_an_unknown_pin_is_named_with_its_setting(gpio: Any) -> None:
     assert isinstance(error, HardwareError)
     assert str(error) == "button.pin 99 cannot be used: The channel sent is invalid on a Raspberry Pi"
     assert "Set button.pin to a BCM number" in error.remedy
-    assert "lights.red_pin -1" in str(refusal(GpioLights(LightSettings(red_pin=-1))))
+    assert "lights.red_pin -1" in missing(LightSettings(red_pin=-1))
 
 
-def test_one_pin_for_two_channels_is_refused_where_the_settings_were_not_checked(gpio: Any) -> None:
-    assert "lights.green_pin 27" in str(refusal(GpioLights(LightSettings(green_pin=27))))
+@pytest.mark.parametrize("pwm_hz", [0, 100])
+def test_one_pin_for_two_colours_is_the_firsts_where_the_settings_were_not_checked(gpio: Any, pwm_hz: int) -> None:
+    assert missing(LightSettings(green_pin=27, pwm_hz=pwm_hz)) == (
+        "lights.green_pin 27 cannot be used: another colour has it"
+    )
+    assert gpio.fake.asked("cleanup") == [("cleanup", [27, 23])]
 
 
 @pytest.mark.parametrize("fails", ["no-access", "no-access,rpi-lgpio"])
@@ -478,7 +523,7 @@ def test_without_the_package_the_remedy_installs_it(monkeypatch: pytest.MonkeyPa
 def test_what_cannot_work_together_is_said_all_at_once(
     button: ButtonSettings, lights: LightSettings, said: list[str]
 ) -> None:
-    problems = pin_problems(button, lights)
+    problems = [str(problem) for problem in pin_problems(button, lights)]
     assert len(problems) == len(said)
     for problem, expected in zip(problems, said, strict=True):
         assert expected in problem

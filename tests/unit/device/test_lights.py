@@ -89,6 +89,7 @@ GOLDEN: dict[Pattern, dict[float, Percent]] = {
     },
     lights.updating: {0: (25, 25, 25), 0.6: (50, 50, 50), 1.1: (75, 75, 75), 1.9: (100, 100, 100), 2.1: (25, 25, 25)},
     lights.no_sound: {0: RED, 0.09: RED, 0.11: DARK, 0.99: DARK, 1.01: RED, 1.11: DARK},
+    lights.trouble: {0: RED, 0.49: RED, 0.51: AMBER, 0.99: AMBER, 1.01: RED},
     lights.low_battery: {0: RED, 0.49: RED, 0.51: DARK, 1.99: DARK, 2.01: RED},
     lights.celebrate: {0: RED, 1 / 6: (100, 100, 0), 1 / 3: (0, 100, 0), 2 / 3: BLUE, 1: RED},
     lights.test: {0: RED, 0.99: RED, 1.01: (0, 100, 0), 2.5: BLUE, 3.99: (100, 100, 100), 4.01: RED},
@@ -155,6 +156,7 @@ COVERED: dict[Mood, set[type[State]]] = {
     Mood.CELEBRATE: {Idle, Offline, Paused, Connecting, Thinking, Speaking, Playing},
     Mood.TEST: {Idle, Offline, Paused, Connecting, Thinking, Speaking, Playing},
     Mood.NO_SOUND: {Idle, Offline, Paused, Connecting},
+    Mood.TROUBLE: {Idle, Offline, Paused, Connecting},
     Mood.LOW_BATTERY: {Idle, Offline, Paused},
     Mood.UPDATING: {Idle},
 }
@@ -167,6 +169,7 @@ def test_a_mood_is_shown_where_it_may_be(mood: Mood) -> None:
         Mood.CELEBRATE: lights.celebrate,
         Mood.TEST: lights.test,
         Mood.NO_SOUND: lights.no_sound,
+        Mood.TROUBLE: lights.trouble,
         Mood.LOW_BATTERY: lights.low_battery,
         Mood.UPDATING: lights.updating,
     }[mood]
@@ -192,6 +195,7 @@ BLINKS = {
     lights.error,
     lights.guardian_alert,
     lights.no_sound,
+    lights.trouble,
     lights.low_battery,
     lights.updating,
     lights.test,
@@ -211,8 +215,8 @@ def test_no_step_of_a_smooth_pattern_is_coarse(pattern: Pattern) -> None:
 
 @pytest.mark.parametrize("pattern", sorted(BLINKS, key=repr), ids=lambda pattern: pattern.__name__)
 def test_no_blink_falls_between_two_pictures(pattern: Pattern) -> None:
-    shortest_s = {lights.low_battery: 0.5, lights.updating: 0.5, lights.test: 1.0}.get(pattern, 0.1)
-    assert interval_s(pattern, 0.0) <= 0.4 * shortest_s
+    shortest_s = {lights.low_battery: 0.5, lights.trouble: 0.5, lights.updating: 0.5, lights.test: 1.0}
+    assert interval_s(pattern, 0.0) <= 0.4 * shortest_s.get(pattern, 0.1)
 
 
 def test_states_that_a_child_must_tell_apart_look_different() -> None:

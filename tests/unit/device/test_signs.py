@@ -42,13 +42,19 @@ class Toy:
         self.charge(80)
         self.has_sound, self.is_updating, self.low_percent = True, False, 15
         self.runner = Runner()
+        self.complained, self.can_complain = 0, True
         self.signs = Signs(
             self.runner,  # type: ignore[arg-type]  # as much of one as signs need
             Battery(str(folder)),
             lambda: self.low_percent,
             lambda: self.has_sound,
             lambda: self.is_updating,
+            self.complain,
         )
+
+    def complain(self) -> bool:
+        self.complained += self.can_complain
+        return self.can_complain
 
     def charge(self, percent: int, status: str = "Discharging") -> None:
         (self._folder / "capacity").write_text(f"{percent}\n", encoding="ascii")
@@ -111,3 +117,14 @@ def test_the_battery_is_read_once_a_minute(toy: Toy) -> None:
 def test_the_setting_is_read_each_time(toy: Toy) -> None:
     toy.low_percent = 85
     assert toy.shown(0.0) == (Mood.LOW_BATTERY,)
+
+
+def test_that_the_lights_are_broken_is_heard_once_as_soon_as_it_can_be(toy: Toy) -> None:
+    toy.can_complain = False
+    toy.shown(0.0)
+    toy.shown(1.0)
+    assert toy.complained == 0
+    toy.can_complain = True
+    toy.shown(2.0)
+    toy.shown(3.0)
+    assert toy.complained == 1

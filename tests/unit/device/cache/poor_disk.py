@@ -10,12 +10,18 @@ import errno
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from pommai import sqlite
+from pommai.device.mind.clock import WallClock
+from pommai.device.service import keeping
+from pommai.device.service.keeping import ALLOWANCE, Keeper
 
 from .opened import event, fetch, names, opened, phrase, unsent_ids
 
@@ -97,6 +103,47 @@ async def full_until_the_end(folder: Path) -> dict[str, Any]:
     return said
 
 
+async def full_while_it_runs(folder: Path) -> dict[str, Any]:
+    """The disk runs full under a daemon's cache and has room again: nobody but its keeper tries the file."""
+    with patch.object(keeping, "RETRY_S", 0.05):
+        return await _full_while_it_runs(folder)
+
+
+async def _full_while_it_runs(folder: Path) -> dict[str, Any]:
+    async with opened(folder / "toy.db") as cache:
+        await cache.append(event(0), durable=True)
+        keeper = Keeper(cache, clock(), {ALLOWANCE: lambda: {"volume": 0.5}}, dict, _nothing)
+        running = asyncio.create_task(keeper.run())
+        fill(folder)
+        for number in range(1, 100):
+            await cache.append(event(number), durable=True)
+        said: dict[str, Any] = {"kept_when_full": await keeper.save(durable=True), "problem": cache.problem}
+        empty(folder)
+        async with asyncio.timeout(20):
+            while cache.problem:
+                await cache.spool_size()
+        said["kept_after"] = await keeper.save(durable=True)
+        await cache.append(event(100), durable=True)
+        connection = sqlite3.connect(f"file:{folder}/toy.db?mode=ro", uri=True)
+        said["in_the_file"] = [row[0] for row in connection.execute("SELECT id FROM events ORDER BY seq")]
+        said["wishes"] = [
+            json.loads(*row) for row in connection.execute("SELECT value FROM memory WHERE key='allowance'")
+        ]
+        connection.close()
+        running.cancel()
+        await asyncio.wait({running})
+    return said
+
+
+def clock() -> WallClock:
+    """The machine's own, never told."""
+    return WallClock(None, system_s=time.time, monotonic_s=time.monotonic, is_set=lambda: True)
+
+
+async def _nothing() -> None:
+    """The diary has nothing to write again."""
+
+
 async def damaged_and_full(folder: Path) -> dict[str, Any]:
     """The file is damaged, and there is no room for another: what could be read lives on."""
     async with opened(folder / "toy.db") as cache:
@@ -111,7 +158,7 @@ async def damaged_and_full(folder: Path) -> dict[str, Any]:
         said["unsent"] = len(await unsent_ids(cache))
         empty(folder)
         said["retried"] = await cache.retry()
-        said["names"] = [name for name in names(folder) if not name.endswith(("-wal", "-shm"))]
+        said["names"] = [name for name in names(folder) if not name.endswith(("-wal", "-shm", ".lock"))]
     async with opened(folder / "toy.db") as cache:
         said["after"] = len(await unsent_ids(cache))
     return said

@@ -46,6 +46,13 @@ def test_the_disk_runs_full_and_has_room_again(tmp_path: Path) -> None:
     assert said["volume_after"] == 0.5 and said["revision_after"] == "r1"
 
 
+def test_while_it_runs_it_moves_back_into_its_file_by_itself(tmp_path: Path) -> None:
+    said = on_a_small_disk("full_while_it_runs", tmp_path)
+    assert "disk is full" in said["problem"] and not said["kept_when_full"] and said["kept_after"]
+    assert said["in_the_file"] == [f"e{number}" for number in range(101)], "nothing is lost, and nothing is twice"
+    assert said["wishes"] == [{"volume": 0.5}]
+
+
 def test_no_room_for_a_new_file(tmp_path: Path) -> None:
     said = on_a_small_disk("full_at_start", tmp_path)
     assert "disk is full" in said["problem"]

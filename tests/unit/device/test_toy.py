@@ -1,0 +1,233 @@
+"""A toy put together in this process: what it is told takes effect at once, and what it says of itself is true."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pommai.config import Secret
+from pommai.device.cache.cache import Cache
+from pommai.device.mind.events import Earcon
+from pommai.device.mind.lights import RED
+from pommai.device.mind.states import Connecting, Error, Idle, Listening, Offline, Paused, State
+from pommai.device.ports import StateChanged
+from pommai.device.service.answers import Answers
+from pommai.device.service.hardware import Hardware, assemble
+from pommai.device.service.toy import Toy
+from pommai.device.settings import (
+    ButtonSettings,
+    CacheSettings,
+    DeviceSettings,
+    LightSettings,
+    RelayLink,
+    SoundSettings,
+)
+from pommai.protocol import Command, ErrorCode
+from tests.protocol.tiny_relay import TOKEN, Peer, tiny_relay
+
+from .fake_gpio import pins
+
+PATIENCE_S = 20.0
+
+
+def virtual(path: Path | str = ":memory:", url: str = "ws://127.0.0.1:9/v1/toy") -> DeviceSettings:
+    """A toy without hardware, and with a database at `path`."""
+    return DeviceSettings(
+        relay=RelayLink(url=url, token=Secret(TOKEN)),
+        button=ButtonSettings(kind="virtual"),
+        sound=SoundSettings(kind="virtual", earcons=False),
+        cache=CacheSettings(path=str(path)),
+    )
+
+
+def dimmed_to(settings: DeviceSettings, brightness: float) -> DeviceSettings:
+    return replace(settings, lights=LightSettings(brightness=brightness))
+
+
+class Living:
+    """A toy whose runner runs, and no other part that was not asked for."""
+
+    def __init__(self, toy: Toy) -> None:
+        self.toy = toy
+        self._news = asyncio.Event()
+        toy.logbook.on_news = self._news.set
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+
+    async def until_it_is(self, state: type[State]) -> None:
+        await self.until(lambda: isinstance(self.toy.logbook.state, state))
+
+
+@asynccontextmanager
+async def living(
+    settings: DeviceSettings, *, hardware: Hardware | None = None, part: str | None = None
+) -> AsyncIterator[Living]:
+    async with AsyncExitStack() as stack:
+        cache = await Cache.open(settings.cache)
+        stack.push_async_callback(cache.close)
+        body = hardware if hardware is not None else await assemble(settings, stack, lambda present: None)
+        toy = await Toy.put_together(settings, body, cache, lambda: None)
+        parts = toy.parts()
+        wanted = [parts.pop(part)] if part is not None else []
+        for unwanted in parts.values():
+            unwanted.close()
+        living = Living(toy)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in (toy.runner.run(), *wanted)]
+            await living.until_it_is(Connecting)
+            yield living
+            await toy.write_last_page()
+            await toy.hang_up()
+            for task in tasks:
+                task.cancel()
+
+
+# --- pause, volume, brightness ----------------------------------------------------------------------------------------
+
+
+async def test_a_pause_and_its_end_are_true_as_soon_as_they_are_told(tmp_path: Path) -> None:
+    async with living(virtual(tmp_path / "toy.db")) as alive:
+        answers = Answers(alive.toy)
+        for _ in range(3):
+            told = await answers.answer({"do": "pause"})
+            assert told["rest"] == "paused" and told["kept"] is True
+            status = await answers.answer({"do": "status"})
+            assert (status["state"], status["why"], status["rest"]) == ("paused", "paused", "paused")
+            told = await answers.answer({"do": "resume"})
+            assert told["rest"] is None and told["kept"] is True
+            assert (await answers.answer({"do": "status"}))["state"] in ("connecting", "offline")
+
+
+async def test_what_a_toy_without_a_disk_is_told_is_done_and_said_not_to_be_kept(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with living(virtual()) as alive:
+        answers = Answers(alive.toy)
+        assert (await answers.answer({"do": "pause"}))["kept"] is False
+        assert (await answers.answer({"do": "resume"}))["kept"] is False
+        assert (await answers.answer({"do": "volume", "value": 0.25})) == {
+            **alive.toy.deeds.rules(),
+            "volume": 0.25,
+            "kept": False,
+        }
+        assert await alive.toy.deeds.obey(Command("c1", "pause")) is None
+        assert isinstance(alive.toy.logbook.state, Paused)
+        assert await alive.toy.deeds.obey(Command("c2", "dance")) is ErrorCode.UNKNOWN_TYPE
+    said = [record.getMessage() for record in caplog.records if record.name.endswith(".deeds")]
+    assert said == [
+        f"deeds: it holds only until the toy is switched off, what={what}"
+        for what in ("pause", "pause", "volume", "pause")
+    ]
+
+
+async def test_brightness_by_command_outlives_the_toy_until_the_setting_is_another(tmp_path: Path) -> None:
+    settings = virtual(tmp_path / "toy.db")
+
+    async with living(settings) as alive:
+        assert alive.toy.runner.picture.brightness == 1.0
+        assert await alive.toy.deeds.obey(Command("c1", "brightness", 0.25)) is None
+        alive.toy.use(replace(settings, sound=SoundSettings(kind="virtual")))
+        assert alive.toy.runner.picture.brightness == 0.25, "that was another setting"
+    async with living(settings) as alive:
+        assert alive.toy.runner.picture.brightness == 0.25
+    async with living(dimmed_to(settings, 0.5)) as alive:
+        assert alive.toy.runner.picture.brightness == 0.5
+        await alive.toy.deeds.brightness(0.125)
+        alive.toy.use(dimmed_to(settings, 0.75))
+        assert alive.toy.runner.picture.brightness == 0.75, "a setting that was changed wins"
+    async with living(dimmed_to(settings, 0.75)) as alive:
+        assert alive.toy.runner.picture.brightness == 0.75
+
+
+@pytest.mark.parametrize("kept", [{}, [], "bright", {"setting": 1.0}, {"setting": 1.0, "value": True}, {"value": 0.5}])
+async def test_brightness_that_cannot_be_read_is_the_settings(tmp_path: Path, kept: object) -> None:
+    settings = virtual(tmp_path / "toy.db")
+    cache = await Cache.open(settings.cache)
+    await cache.remember("brightness", kept)
+    await cache.close()
+    async with living(settings) as alive:
+        assert alive.toy.runner.picture.brightness == 1.0
+
+
+# --- what it says of itself -------------------------------------------------------------------------------------------
+
+
+async def test_a_status_is_all_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything changes while the disk is asked: what is told is what is true when it has answered."""
+    async with living(virtual()) as alive:
+        toy = alive.toy
+        phrases = toy.cache.phrases
+
+        async def slowly() -> object:
+            found = await phrases()
+            toy.deeds._allowance.paused_here = True
+            toy.noticed(StateChanged(Paused(7, ErrorCode.PAUSED, Idle(7)), 1.0))
+            toy.hardware.lights.show(RED)
+            return found
+
+        monkeypatch.setattr(toy.cache, "phrases", slowly)
+        status = await Answers(toy).answer({"do": "status"})
+        assert (status["state"], status["turn"], status["rest"]) == ("paused", 7, "paused")
+        assert status["lights"]["color"] == [1.0, 0.0, 0.0]
+        monkeypatch.undo()
+        toy.deeds._allowance.paused_here = False
+
+
+# --- the body ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_sound_card_that_goes_ends_what_it_was_used_for() -> None:
+    async def silent(peer: Peer) -> None:
+        await peer.welcome()
+        while await peer.receive() is not None:
+            pass
+
+    async with tiny_relay(silent) as relay, living(virtual(url=relay.url), part="uplink") as alive:
+        await alive.until_it_is(Idle)
+        alive.toy.hardware.button.press()  # type: ignore[attr-defined]  # a virtual one
+        await alive.until_it_is(Listening)
+        alive.toy.sound_changed(True)
+        assert isinstance(alive.toy.runner.state, Listening), "that a card has come ends nothing"
+        alive.toy.sound_changed(False)
+        await alive.until_it_is(Error)
+        assert not alive.toy.hardware.mic.is_open  # type: ignore[attr-defined]
+        alive.toy.hardware.button.release()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("fails", "kind", "problem", "seen"),
+    [
+        ("", "gpio", "", True),
+        ("busy=22", "gpio", "lights.green_pin 22 cannot be used", True),
+        ("busy=23", "gpio", "lights.blue_pin 23 cannot be used", False),
+        ("busy=27,busy=22,busy=23", "gpio", "lights.red_pin 27 cannot be used", False),
+        ("", "none", "", False),
+    ],
+)
+async def test_an_open_microphone_that_cannot_be_seen_is_heard(
+    monkeypatch: pytest.MonkeyPatch, fails: str, kind: str, problem: str, seen: bool
+) -> None:
+    settings = replace(virtual(), button=ButtonSettings(), lights=LightSettings(kind=kind))
+    with pins(monkeypatch, ",".join(filter(None, ["rpi-lgpio", fails]))):
+        async with AsyncExitStack() as stack:
+            hardware = await assemble(settings, stack, lambda present: None)
+            assert problem in hardware.problem and bool(problem) == bool(hardware.problem)
+            assert hardware.shows_open_mic is seen
+            async with living(settings, hardware=hardware) as alive:
+                silent = set() if seen else {Earcon.START, Earcon.ERROR}
+                assert set(alive.toy.runner.mouth.earcons) == silent
+                alive.toy.use(replace(settings, sound=SoundSettings(kind="virtual")))
+                assert set(alive.toy.runner.mouth.earcons) == set(Earcon)
+                alive.toy.use(settings)
+                assert set(alive.toy.runner.mouth.earcons) == silent
+                assert isinstance(alive.toy.runner.state, Connecting | Offline)
+        await asyncio.get_running_loop().shutdown_default_executor()
