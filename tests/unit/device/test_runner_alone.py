@@ -197,6 +197,28 @@ async def test_a_child_who_holds_during_help_can_talk() -> None:
         assert sent in range(10, 13), "all from 0.3 s on, where the press became a hold"
 
 
+@in_virtual_time
+async def test_a_hold_during_help_opens_no_microphone_if_a_rest_has_begun_meanwhile() -> None:
+    allowance = FakeAllowance()
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        toy.voice.times = 20
+        await offline(toy)
+        await toy.hold(4.5)
+        toy.relay.welcomed(welcome())
+        await asyncio.sleep(0.1)
+        toy.diary.take()
+        toy.runner._second_s = now_s() + 1  # the next look is far away
+        toy.button.press()
+        await asyncio.sleep(0.1)
+        allowance.why = Rest.PAUSED
+        await asyncio.sleep(0.4)
+        toy.button.release()
+        await asyncio.sleep(0.1)
+        assert not toy.knows("mic open")
+        assert toy.said == []
+        assert toy.state == Playing(1, Paused(0, ErrorCode.PAUSED, Idle(0)), is_help=True)
+
+
 @pytest.mark.parametrize("volume", [0.0, 0.1, 0.8])
 @in_virtual_time
 async def test_help_is_heard_however_low_the_volume_is(volume: float) -> None:
