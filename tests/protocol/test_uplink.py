@@ -22,9 +22,11 @@ from pommai.device.network import session as session_module
 from pommai.device.network import uplink as uplink_module
 from pommai.device.network import websocket as websocket_module
 from pommai.device.network.address import refusal
+from pommai.device.network.dialing import Resolver
 from pommai.device.network.meter import Meter
 from pommai.device.network.session import OUTBOX_MESSAGES
 from pommai.device.network.uplink import WebSocketUplink
+from pommai.device.network.websocket import open_websocket
 from pommai.device.ports import FromRelay, ResumePoint
 from pommai.device.settings import RelayLink
 from pommai.errors import ConfigError, ConnectError, LocalProtocolError
@@ -581,6 +583,26 @@ async def test_a_press_finds_out_that_the_connection_is_dead(monkeypatch: pytest
         uplink.wake()
         await asyncio.sleep(0.4)
         assert len(listener.losses) == 1
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="only Linux tells")
+async def test_the_machine_of_a_relay_that_froze_still_gives_signs_of_life() -> None:
+    async def freeze(peer: Peer) -> None:
+        assert peer.request.transport is not None
+        peer.request.transport.pause_reading()
+        await asyncio.Event().wait()
+
+    async with tiny_relay(freeze) as relay, asyncio.timeout(PATIENCE_S):
+        link = RelayLink(relay.url, Secret(TOKEN))
+        websocket = await open_websocket(link, None, Resolver(), lambda: True)
+        await asyncio.sleep(0.3)
+        assert 0.25 <= (websocket.silent_s() or 0.0) < PATIENCE_S
+        await websocket.send("hello")
+        await asyncio.sleep(0.2)
+        assert (websocket.silent_s() or 0.0) <= 0.21
+        websocket.abort()
+        await websocket.hang_up()
+        assert websocket.silent_s() is None, "nobody can say any more"
 
 
 async def test_a_relay_that_froze_does_not_hold_up_the_end() -> None:

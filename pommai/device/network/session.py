@@ -11,13 +11,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NoReturn
 
+from pommai.device.network.backoff import SentAwayError
 from pommai.device.network.meter import Meter
-from pommai.device.network.websocket import WebSocket
+from pommai.device.network.websocket import DeadPeerError, WebSocket
 from pommai.device.ports import FromRelay, ToSend, UplinkListener
 from pommai.errors import ConnectError, RemoteProtocolError
-from pommai.link import Link, Phase, Side
+from pommai.link import IN_TURN, Link, Phase, Side
 from pommai.protocol import (
     FRAME_MS,
     VERSION,
@@ -45,45 +47,14 @@ PONG_S: Final = 10.0
 """A ping after so long a silence, and so long for a sign of life: a dead network is noticed within 20 s."""
 
 WAKE_S: Final = 3.0
-"""For a sign of life after a press, and once more if we have something to say: slow is not dead. Four losses in a row
-of the ping or its pong fit (TCP sends again after 0.2, 0.4, 0.8 and 1.6 s)."""
+"""For a sign of life after a press. Four losses in a row of the ping or its pong fit (TCP sends again after 0.2, 0.4,
+0.8 and 1.6 s). Once more if we have something to say, and the relay's machine took some of it: slow is not dead."""
 
 OUTBOX_MESSAGES: Final = 20_000 // FRAME_MS
 """20 s of sound. A network that is so far behind the child is no network."""
 
 ASIDE_MESSAGES: Final = 64
 """What is about the toy and does not fit any more is dropped: whoever sent it will send it again."""
-
-MAX_RETRY_AFTER_S: Final = 3600.0
-"""The longest that a Goodbye may send a toy away."""
-
-
-class SentAwayError(ConnectError):
-    """The relay said goodbye.
-
-    It named a time to come back, and the toy will.
-    """
-
-    def __init__(self, goodbye: Goodbye) -> None:
-        self.retry_after_s = min(goodbye.retry_after_s, MAX_RETRY_AFTER_S)
-        reason = _PARTINGS.get(goodbye.code, "")
-        super().__init__(f"the relay said goodbye ({goodbye.code}){reason}")
-
-
-_PARTINGS: Final = {
-    ErrorCode.REVOKED: ": this toy's token is no longer valid; make one with `pommai relay token add`, give it to the "
-    "toy with `pommai device set-token`",
-    ErrorCode.REPLACED: ": another toy has come with the same token; give each its own",
-    ErrorCode.UNSUPPORTED_VERSION: ": toy and relay are of different versions; update the older one",
-}
-"""What whoever looks after the toy can do about it; of the other reasons, nothing."""
-
-
-class DeadPeerError(ConnectError):
-    """The relay takes or gives nothing any more.
-
-    Nothing needs to be done: the toy tries again. If it stays, look at the network between the two.
-    """
 
 
 class Session:
@@ -101,6 +72,13 @@ class Session:
         self._end = asyncio.Event()
         self._why = ConnectError("the toy hung up")
         self._woken = asyncio.Event()
+        self._is_sent = asyncio.Event()
+        self._is_sent.set()
+
+    @property
+    def is_in_turn(self) -> bool:
+        """Whether a turn is open: child, relay or toy is about to go on with it."""
+        return self._link.phase in IN_TURN
 
     async def greet(self, hello: Hello) -> Welcome:
         """Say hello and wait for the welcome."""
@@ -135,6 +113,7 @@ class Session:
         else:
             waiting.append((message, encode(message)))
             self._queued_s = self._now()
+            self._is_sent.clear()
             self._has_work.set()
 
     def wake(self) -> None:
@@ -144,6 +123,12 @@ class Session:
     def leave(self, why: str) -> None:
         """Let `run` end, for a reason of our own."""
         self._leave(ConnectError(why))
+
+    async def flush(self, limit_s: float) -> None:
+        """Wait until all that was queued is on the wire, or until `limit_s` have passed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._is_sent.wait()
 
     async def run(self, listener: UplinkListener) -> NoReturn:
         """Carry messages until the connection ends.
@@ -176,6 +161,7 @@ class Session:
         while True:
             while not (waiting := self._outbox or self._aside):
                 self._has_work.clear()
+                self._is_sent.set()
                 await self._has_work.wait()
             message, frame = waiting.popleft()
             try:
@@ -198,7 +184,9 @@ class Session:
             if await self._websocket.answers(WAKE_S):
                 continue
             is_busy = self._queued_s > asked_s - WAKE_S or self._outbox or self._aside
-            if not is_busy or not await self._websocket.answers(WAKE_S):
+            silent_s = self._websocket.silent_s()
+            is_slow = is_busy and (silent_s is None or silent_s < self._now() - asked_s)
+            if not is_slow or not await self._websocket.answers(WAKE_S):
                 raise DeadPeerError("the relay did not answer when the button was pressed")
 
     async def _read(self, listener: UplinkListener) -> None:

@@ -10,7 +10,10 @@ import asyncio
 import importlib
 import inspect
 import logging
+import math
+import socket
 import ssl
+import struct
 from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -34,6 +37,17 @@ CLOSE_TIMEOUT_S: Final = 1.0
 
 LIBRARY_CLOSE_S: Final = 0.4
 """For one step of the library's own closing; version 10.4 takes up to three, also when we are told to stop."""
+
+
+_RECEIVED_MS: Final = struct.Struct("=52x2I")
+"""In Linux' `struct tcp_info`: milliseconds since the peer last sent data, and since its last acknowledgement."""
+
+
+class DeadPeerError(ConnectError):
+    """The relay takes or gives nothing any more.
+
+    Nothing needs to be done: the toy tries again. If it stays, look at the network between the two.
+    """
 
 
 class _RedirectedError(WebSocketException):
@@ -111,6 +125,20 @@ class WebSocket:
         self.heard_s = self._now()
         return True
 
+    def silent_s(self) -> float | None:
+        """Seconds since the peer's machine last sent anything, acknowledgements counted; None if nobody can say.
+
+        It says so long before the peer's program does, on a network that is slow or loses packets.
+        """
+        connection = self._connection.transport.get_extra_info("socket")
+        if connection is None or not hasattr(socket, "TCP_INFO"):  # not on Linux
+            return None
+        try:
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_MS.size)
+        except OSError:  # closed meanwhile
+            return None
+        return float(min(_RECEIVED_MS.unpack(info))) / 1000
+
     def abort(self) -> None:
         """Cut the connection to a peer that takes nothing any more; `hang_up` is still to be called."""
         self._connection.transport.abort()
@@ -127,12 +155,19 @@ class WebSocket:
 
 
 async def open_websocket(
-    relay: RelayLink, tls: ssl.SSLContext | None, resolver: Resolver, clock_trusted: Callable[[], bool]
+    relay: RelayLink,
+    tls: ssl.SSLContext | None,
+    resolver: Resolver,
+    clock_trusted: Callable[[], bool],
+    *,
+    limit_s: float = math.inf,
 ) -> WebSocket:
     """A new WebSocket, upgraded and of our subprotocol. Raises ConnectError with what is wrong and where to look.
 
     `clock_trusted`: whether the toy knows the time, by which it judges certificates; asked when one was refused.
+    `limit_s`: for an attempt that is to give up sooner than after `OPEN_TIMEOUT_S`.
     """
+    limit_s = min(limit_s, OPEN_TIMEOUT_S)
     url = urlsplit(relay.url)
     host, port = url.hostname or "", url.port or (443 if tls else 80)
     options: dict[str, Any] = {
@@ -140,7 +175,7 @@ async def open_websocket(
         "subprotocols": [SUBPROTOCOL],
         "compression": None,
         "max_size": MAX_MESSAGE_BYTES,
-        "open_timeout": OPEN_TIMEOUT_S,
+        "open_timeout": limit_s,
         "ping_interval": None,  # the heartbeat is ours, see `session`
         "close_timeout": LIBRARY_CLOSE_S,
         "logger": _library_log,
@@ -150,7 +185,7 @@ async def open_websocket(
     if "proxy" in inspect.signature(_Connect).parameters:
         options["proxy"] = None  # since 15 a proxy of the environment would be used; a toy goes straight
     try:
-        async with asyncio.timeout(OPEN_TIMEOUT_S):
+        async with asyncio.timeout(limit_s):
             connection = await _Connect(relay.url, sock=await dial(host, port, resolver), **options)
     except (OSError, WebSocketException, EOFError) as error:
         why = refusal(error, _status(error), relay.url, clock_trusted=clock_trusted())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -14,7 +15,8 @@ from pommai.config import Secret
 from pommai.device.network import uplink as uplink_module
 from pommai.device.network.dialing import Resolver
 from pommai.device.network.session import ASIDE_MESSAGES, HEARTBEAT_S, OUTBOX_MESSAGES, PONG_S, WAKE_S
-from pommai.device.network.uplink import NO_TOKEN, WAKE_EVERY_S, WebSocketUplink
+from pommai.device.network.uplink import FLUSH_S, NO_TOKEN, WAKE_EVERY_S, WebSocketUplink
+from pommai.device.network.websocket import OPEN_TIMEOUT_S
 from pommai.device.ports import FromRelay, ResumePoint
 from pommai.device.settings import RelayLink
 from pommai.errors import ConnectError
@@ -59,6 +61,7 @@ class Wire:
         self.heard_s = self._now()
         self.asked: list[float] = []
         self.silent = False
+        self.acknowledged_s: float | None = None
         self.rtt_s = 0.1
         self.gone_s: float | None = None
         self.room = asyncio.Event()
@@ -90,6 +93,9 @@ class Wire:
             self.heard_s = self._now()
         return self.heard_s > asked_s
 
+    def silent_s(self) -> float | None:
+        return None if self.acknowledged_s is None else self._now() - self.acknowledged_s
+
     def say(self, message: Message) -> None:
         self._inbox.put_nowait(encode(message))
 
@@ -114,6 +120,8 @@ class Network:
         self.wires: list[Wire] = []
         self.attempts_s: list[float] = []
         self.refuses = False
+        self.is_deaf = False
+        """Whether an attempt that began while it refused comes to nothing, also if it would not refuse any more."""
         self.hangs_s = 0.0
         self.welcome: Callable[[Hello], Message] = lambda hello: Welcome(VERSION, f"s{len(self.wires)}", 1.7e9, 30.0)
 
@@ -121,11 +129,18 @@ class Network:
         wire.say(self.welcome(hello))
 
     async def open(
-        self, relay: RelayLink, tls: ssl.SSLContext | None, resolver: Resolver, clock_trusted: Callable[[], bool]
+        self,
+        relay: RelayLink,
+        tls: ssl.SSLContext | None,
+        resolver: Resolver,
+        clock_trusted: Callable[[], bool],
+        *,
+        limit_s: float,
     ) -> Wire:
         self.attempts_s.append(asyncio.get_running_loop().time())
-        await asyncio.sleep(self.hangs_s)
-        if self.refuses:
+        refused = self.refuses
+        await asyncio.sleep(min(self.hangs_s, limit_s))
+        if refused if self.is_deaf else self.refuses:
             raise ConnectError("nothing listens")
         self.wires.append(Wire(self))
         return self.wires[-1]
@@ -140,12 +155,14 @@ class Listener:
         self.losses: list[str] = []
         self.lost_s: list[float] = []
         self.point: ResumePoint | None = None
+        self.greeted = asyncio.Event()
 
     def resume_point(self) -> ResumePoint | None:
         return self.point
 
     def welcomed(self, welcome: Welcome) -> None:
         self.welcomes.append(welcome)
+        self.greeted.set()
 
     def received(self, message: FromRelay) -> None:
         self.messages.append(message)
@@ -251,16 +268,28 @@ async def test_a_press_finds_a_dead_connection_soon(network: Network, waits: lis
         assert listener.lost_s[0] - pressed_s == pytest.approx(WAKE_S, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("acknowledged_s", "patience_s"),
+    [(None, 2 * WAKE_S), (-5.0, WAKE_S), (-0.1, WAKE_S), (0.5, 2 * WAKE_S), (2.9, 2 * WAKE_S)],
+)
 @in_virtual_time
-async def test_with_something_to_say_a_press_has_more_patience(network: Network, waits: list[float]) -> None:
+async def test_with_something_to_say_a_press_has_more_patience_if_some_of_it_is_taken(
+    network: Network, waits: list[float], acknowledged_s: float | None, patience_s: float
+) -> None:
+    """`acknowledged_s`: the last sign of the relay's machine, counted from the press; None if nobody can say."""
     async with connecting() as (uplink, listener):
-        network.wires[0].silent = True
+        wire = network.wires[0]
+        wire.silent = True
         pressed_s = asyncio.get_running_loop().time()
+        if acknowledged_s is not None:
+            wire.acknowledged_s = pressed_s + acknowledged_s
         uplink.wake()
         await asyncio.sleep(0.3)
         uplink.send(UtteranceStart(1))
-        await asyncio.sleep(10)
-        assert listener.lost_s[0] - pressed_s == pytest.approx(2 * WAKE_S, abs=0.1)
+        for _ in range(150):
+            uplink.send_audio(1, PACKET)
+            await asyncio.sleep(0.06)
+        assert listener.lost_s[0] - pressed_s == pytest.approx(patience_s, abs=0.1)
 
 
 @pytest.mark.parametrize("sign", ["pong", "frame"])
@@ -372,6 +401,19 @@ async def test_a_connection_that_lasted_makes_the_backoff_begin_anew(network: Ne
         assert waits == [1, 2, 3, 4, 1]
 
 
+@in_virtual_time
+async def test_so_does_one_that_broke_in_mid_turn(network: Network, waits: list[float]) -> None:
+    network.refuses = True
+    async with connecting() as (uplink, _):
+        await asyncio.sleep(30)
+        network.refuses = False
+        await asyncio.sleep(11)
+        uplink.send(UtteranceStart(1))
+        network.wires[-1].break_off()
+        await asyncio.sleep(0.1)
+        assert waits == [1, 2, 1]
+
+
 # --- resuming ---------------------------------------------------------------------------------------------------------
 
 
@@ -433,6 +475,64 @@ async def test_what_broke_off_long_ago_is_not_resumed_but_the_thread_is_kept(net
         hello = network.wires[1].sent[0]
         assert isinstance(hello, Hello)
         assert (hello.session, hello.turn, hello.next_sequence) == ("s1", None, None)
+
+
+async def comes_back(network: Network, drop_s: float, hangs_s: float) -> bool:
+    """Whether a reply is resumed whose relay cannot be reached for `drop_s`, after a night without a network."""
+    network.refuses, network.is_deaf, network.hangs_s = True, True, 0.0
+    async with connecting() as (uplink, listener):
+        await asyncio.sleep(60)
+        network.refuses = False
+        uplink.wake()
+        await asyncio.sleep(WAKE_EVERY_S)
+        uplink.send(UtteranceStart(4))
+        uplink.send(UtteranceEnd(4))
+        await asyncio.sleep(1)  # less than STABLE_S
+        assert len(listener.welcomes) == 1
+        listener.greeted.clear()
+        network.refuses, network.hangs_s = True, hangs_s
+        network.wires[-1].break_off()
+        asyncio.get_running_loop().call_later(0.01, setattr, listener, "point", ResumePoint(4, 17))  # by its inbox
+        await asyncio.sleep(drop_s)
+        network.refuses, network.hangs_s = False, 0.0
+        await listener.greeted.wait()
+        hello = network.wires[-1].sent[0]
+        assert isinstance(hello, Hello)
+        return hello.turn == 4
+
+
+@pytest.mark.parametrize(("hangs_s", "n_least"), [(0.0, 99), (OPEN_TIMEOUT_S, 95)])
+@in_virtual_time
+async def test_a_reply_is_resumed_after_almost_every_drop_that_it_is_kept_for(
+    network: Network, hangs_s: float, n_least: int
+) -> None:
+    random.seed(20)
+    drops_s = [5.0 + 23.0 * n / 99 for n in range(100)]
+    n_resumed = sum([await comes_back(network, drop_s, hangs_s) for drop_s in drops_s])
+    assert n_resumed * 100 >= n_least * len(drops_s), n_resumed
+
+
+@in_virtual_time
+async def test_only_a_reply_that_is_kept_makes_us_hurry(network: Network) -> None:
+    async with connecting() as (_, listener):
+        network.refuses = True
+        listener.point = ResumePoint(4, 17)
+        network.wires[0].break_off()
+        await asyncio.sleep(RESUME_S)
+        n_hurried = len(network.attempts_s) - 1
+        assert RESUME_S / 1.5 - 2 <= n_hurried <= RESUME_S / 0.5 + 2
+        await asyncio.sleep(600)
+        assert len(network.attempts_s) - 1 - n_hurried <= 600 / 5
+
+
+@in_virtual_time
+async def test_a_goodbye_in_mid_turn_is_honoured_all_the_same(network: Network) -> None:
+    async with connecting() as (uplink, listener):
+        uplink.send(UtteranceStart(1))
+        listener.point = ResumePoint(1, 0)
+        network.wires[0].say(Goodbye(ErrorCode.SHUTTING_DOWN, 20.0))
+        await asyncio.sleep(19)
+        assert len(network.attempts_s) == 1
 
 
 @in_virtual_time
@@ -505,6 +605,25 @@ async def test_the_relay_may_speak_about_the_toy_at_any_time(network: Network) -
         network.wires[0].say(EventsStored(("e1",)))
         await asyncio.sleep(0.1)
         assert listener.messages == [EventsStored(("e1",))]
+
+
+@pytest.mark.parametrize(("room_s", "arrives"), [(None, True), (0.2, True), (5.0, False)])
+@in_virtual_time
+async def test_what_was_said_last_is_sent_before_the_end(network: Network, room_s: float | None, arrives: bool) -> None:
+    """A toy that is told to restart answers first. `room_s`: when the network takes something again."""
+    loop = asyncio.get_running_loop()
+    async with connecting() as (uplink, _):
+        wire = network.wires[0]
+        if room_s is not None:
+            wire.room.clear()
+            loop.call_later(room_s, wire.room.set)
+        uplink.send(BATCH)
+        uplink.send(CommandDone("c1"))
+        closed_s = loop.time()
+    assert (wire.sent[1:] == [BATCH, CommandDone("c1")]) is arrives
+    assert loop.time() - closed_s <= FLUSH_S + 0.01
+    if room_s is None:
+        assert loop.time() == closed_s, "nobody waits for nothing"
 
 
 # --- settings and the end ---------------------------------------------------------------------------------------------
