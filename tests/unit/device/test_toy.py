@@ -135,6 +135,7 @@ async def test_brightness_by_command_outlives_the_toy_until_the_setting_is_anoth
     async with living(settings) as alive:
         assert alive.toy.runner.picture.brightness == 1.0
         assert await alive.toy.deeds.obey(Command("c1", "brightness", 0.25)) is None
+        assert await alive.toy.cache.recall("brightness") == {"value": 0.25, "setting": 1.0}, "at once, not at the end"
         alive.toy.use(replace(settings, sound=SoundSettings(kind="virtual")))
         assert alive.toy.runner.picture.brightness == 0.25, "that was another setting"
     async with living(settings) as alive:
