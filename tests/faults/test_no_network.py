@@ -36,10 +36,12 @@ async def said_after(toy: Pommaid, **press: Any) -> bytes:
     """What the toy says of its own after a press, heard to its end."""
     await toy.until("offline")
     await toy.hear()
+    heard_before = len(toy.heard)
     await toy.press(**press)
-    await toy.until("playing")
+    await toy.until_heard(20)
     await toy.until("offline", 60)
-    return await toy.hear()
+    await toy.hear()
+    return bytes(toy.heard[heard_before:])
 
 
 @pytest.mark.timeout(ALONE_S + 100)
