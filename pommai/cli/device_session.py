@@ -95,6 +95,8 @@ def show(path: Path, do: str, /, *, as_json: bool, done: str = "", **request: An
         output.emit(answer)
     elif done:
         output.notice(done.format(**answer))
+        if answer.get("kept") is False:
+            output.notice("[yellow]Only until it is switched off[/]: it has no disk to keep it on (see `status`).")
 
 
 def heard(path: Path, wav: Path, *, as_json: bool) -> None:

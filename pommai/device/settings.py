@@ -46,7 +46,9 @@ class ButtonSettings:
 class LightSettings:
     """The RGB LED."""
 
-    kind: str = setting("gpio", choices=("gpio", "none"), help="gpio, or none for a toy without lights")
+    kind: str = setting(
+        "gpio", choices=("gpio", "none"), help="gpio, or none: then a sound tells of the open microphone"
+    )
     red_pin: int = setting(27, minimum=0, maximum=MAX_PIN, help="BCM number of the red channel")
     green_pin: int = setting(22, minimum=0, maximum=MAX_PIN, help="BCM number of the green channel")
     blue_pin: int = setting(23, minimum=0, maximum=MAX_PIN, help="BCM number of the blue channel")
@@ -62,7 +64,7 @@ class SoundSettings:
     kind: str = setting("card", choices=("card", "virtual"), help="card, or virtual: a silent room without hardware")
     card: str = setting("", help="a part of the sound card's name; empty takes the default one")
     volume: float = setting(0.7, minimum=0.0, maximum=1.0, help="volume of a new toy; later ones are remembered")
-    earcons: bool = setting(True, help="short sounds for the start and end of listening, and for errors")
+    earcons: bool = setting(True, help="short sounds; the start sound is made anyway where there is no light")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ import pytest
 from pommai.audio import write_wav
 from pommai.cli import device_session
 from tests.cli.running import Terminal, command, environment, run
-from tests.unit.device.pommaid import Pommaid
+from tests.unit.device.pommaid import Pommaid, settings
 
 TOKEN = "pommai_abcdefghijklmnopqrstuvwxyz"
 
@@ -61,6 +61,12 @@ def test_volume_pause_and_resume_say_what_became_of_them(toy: Pommaid) -> None:
     assert toy.ask("status")["rest"] == "paused"
     assert "over" in device(toy, "resume").stderr
     assert toy.ask("status")["rest"] is None
+
+
+def test_a_pause_that_no_disk_keeps_says_so(tmp_path: Path) -> None:
+    with Pommaid(settings(tmp_path, cache={"path": "/proc/none/toy.db"}).parent) as toy:
+        said = device(toy, "pause").stderr
+        assert "rests until" in said and "switched off" in said
 
 
 def test_phrases_are_listed_and_played(toy: Pommaid) -> None:
