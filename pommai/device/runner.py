@@ -167,7 +167,8 @@ class Runner:
         self._second_s = 0.0
         self._counted_s = 0.0
         self._is_pressed = False
-        self._has_talked = False
+        self._is_sent = False
+        self._is_held_long = False
         self._is_over = False
 
     async def run(self) -> Ending:
@@ -189,7 +190,10 @@ class Runner:
     # --- what others may ask for --------------------------------------------------------------------------------------
 
     def stop(self, *, restart: bool = False) -> None:
-        """End the toy's life; a turn in flight ends with an earcon. `run` returns within a second."""
+        """End the toy's life; a turn in flight ends with an earcon. `run` returns within a second.
+
+        A restart waits for the end of an answer to a call for help.
+        """
         self._inbox.put(StopRequested(restart))
 
     def say(self, occasion: Occasion, phrase: str = "") -> bool:
@@ -231,7 +235,11 @@ class Runner:
                 item = await self._inbox.queue.get()
         except TimeoutError:
             self._pass_time()
-            return
+        else:
+            self._take(item)
+
+    def _take(self, item: Event | AudioFrame | SpeakingEnd) -> None:
+        """Handle what came out of the queue; what only the body can tell is added to it."""
         if isinstance(item, Released | Tapped | HeldForRestart):  # or it is stuck
             self._is_pressed = False
         match item:
@@ -245,18 +253,22 @@ class Runner:
                 self._step(limit)  # the press opened no microphone, or long ago
                 self._step(item)
             case Disconnected():
-                self._step(Disconnected(complete=self.mouth.missing(self.state.turn) is None))
+                is_whole = self.mouth.missing(self.state.turn) is None
+                self._step(Disconnected(is_whole, silent_long=self._is_held_long and self._recorder.silent))
             case HeldForRestart() if not self._recorder.silent:
                 pass  # somebody spoke, or nobody can say: this is no wish for a restart
-            case HeldLong() if self._has_talked:
+            case HeldLong() if self._is_sent and self._recorder.heard:
                 pass  # a child who was talking when the connection went has only not let go yet
+            case HeldLong():
+                self._is_held_long = True
+                self._step(item)
             case event:
                 self._step(event)
 
     def _press(self) -> None:
         """The button is down: what parents allow at this moment decides what that means."""
         self._recorder.forget()  # a toy that rests opens no microphone, and can never say that it was silent
-        self._has_talked = False
+        self._is_sent = self._is_held_long = False
         limit = self._limit()
         if isinstance(limit, RestEnded):
             self._step(limit)
@@ -276,7 +288,7 @@ class Runner:
             self._look_at_limits()
         if now_s >= self._recorder.deadline_s:
             self._recorder.close()
-            self._has_talked = False  # nobody heard it: if the button stays down, it is a call for help
+            self._is_sent = False  # nobody heard it: if the button stays down, it is a call for help
             if not isinstance(self.state, Holding):  # gestures need no microphone
                 self._step(SoundFailed())
         if now_s >= self._deadline_s:
@@ -315,7 +327,7 @@ class Runner:
             case OpenMic(turn):
                 self._recorder.open(turn, record=isinstance(self.state, Listening))
             case StartUtterance(turn):
-                self._has_talked = True
+                self._is_sent = True
                 self._recorder.start(turn)
             case EndUtterance(turn):
                 self._recorder.end(turn)

@@ -76,8 +76,8 @@ def listening(state: Listening, event: Event) -> Step:
         case TurnFailed(_, code):
             after, effects = _failed(turn, code)
             return after, [CloseMic(), *effects]
-        case Disconnected() if started:
-            after, effects = say(turn, Occasion.UNREACHABLE, Connecting(turn))
+        case Disconnected(silent_long=silent_long) if started:
+            after, effects = say(turn, Occasion.HELP if silent_long else Occasion.UNREACHABLE, Connecting(turn))
             return after, [CloseMic(), *effects]
         case Disconnected():
             return Holding(turn, Connecting(turn)), []

@@ -58,10 +58,12 @@ class Connected:
 class Disconnected:
     """The connection to the relay is gone; the uplink goes on trying by itself. Comes before the next `Connected`.
 
-    `complete`: everything of the reply in progress is here and only has to be played.
+    `complete`: everything of the reply in progress is here and only has to be played. `silent_long`: the button has
+    been down for as long as a call for help, and nobody has spoken.
     """
 
     complete: bool = False
+    silent_long: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class PlayRequested:
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
-    """The process is to end: SIGTERM, an upgrade. `restart`: it is to be started anew."""
+    """The process is to end: SIGTERM, an upgrade. `restart`: a parent wants it to be started anew; help comes first."""
 
     restart: bool = False
 
@@ -119,7 +121,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class HeldLong:
-    """The button has been down for so long that it is a call for help, where there is nobody to talk to."""
+    """The button has been down for so long that it is a call for help, where there is nobody to talk to.
+
+    Not told of a child who talked in this press, and lost the connection meanwhile.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,8 @@ def step(state: State, event: Event) -> Step:
         case _, Connected(paused, int(resumed)) if not isinstance(state, Interrupted) or resumed != state.turn:
             after, effects = step(state, Connected(paused))  # the child has given up that reply meanwhile
             return after, [*effects, CancelTurn(resumed)]
+        case Playing(turn, is_help=True), StopRequested(restart=True):  # a wish, and no signal: it can wait
+            return replace(state, then=Stopping(turn, restart=True)), []
         case _, StopRequested(restart):
             return _stop(state, restart=restart)
         case ((Listening() | Holding()), HeldForRestart()):
@@ -149,6 +151,9 @@ def _playing(state: Playing, event: Event) -> Step:
             return after, [StopSpeaker(), *effects]
         case Pressed() | PlayRequested() if state.is_help:  # it may be a tap, by mistake: help is heard to its end
             return state, []
+        case HeldLong() if not state.is_help and not isinstance(then, Stopping):  # of a press that began before this
+            after, effects = say(turn + 1, Occasion.HELP, then)
+            return after, [StopSpeaker(), *effects]
         case PlaybackFinished():
             return _uncovered(state)
         case TimeLimitReached():

@@ -41,7 +41,8 @@ class Recorder:
         self._kept_back: list[bytes] = []
         self._started_turn: int | None = None
         self._deaf_until_s = 0.0
-        self._heard_anything = False
+        self.heard = False
+        """Whether anything since it was opened was louder than `QUIET_DBFS`."""
         self.silent = False
         """Whether the microphone gives sound, and none of it since it was opened was louder than `QUIET_DBFS`."""
         self.deadline_s = float("inf")
@@ -64,7 +65,7 @@ class Recorder:
 
     def forget(self) -> None:
         """The button went down: whether the room was silent before says nothing any more."""
-        self._heard_anything = self.silent = False
+        self.heard = self.silent = False
 
     def only_listen(self) -> None:
         """From now on, listen for silence and record nothing; what was kept back is forgotten."""
@@ -103,9 +104,9 @@ class Recorder:
         began_s = asyncio.get_running_loop().time() - SPEECH.ms(len(pcm)) / 1000
         if began_s < self._deaf_until_s - ROUNDING_S:
             return
-        if not self._heard_anything:
-            self._heard_anything = level_dbfs(pcm) >= QUIET_DBFS
-            self.silent = not self._heard_anything
+        if not self.heard:
+            self.heard = level_dbfs(pcm) >= QUIET_DBFS
+            self.silent = not self.heard
         if self._framer is None:
             return
         packets = self._framer.push(pcm)

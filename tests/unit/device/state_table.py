@@ -98,6 +98,7 @@ EVENTS: tuple[Event, ...] = (
     Connected(resumed=TURN - 1),
     Disconnected(),
     Disconnected(complete=True),
+    Disconnected(silent_long=True),
     RestBegan(Rest.PAUSED),
     RestEnded(),
     Pressed(),
@@ -121,6 +122,7 @@ EVENTS: tuple[Event, ...] = (
     TimeLimitReached(),
     PlayRequested(Occasion.PHRASE, "song-1"),
     StopRequested(),
+    StopRequested(restart=True),
 )
 
 

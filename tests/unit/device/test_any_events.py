@@ -90,6 +90,7 @@ ANYTHING: Final[tuple[Event, ...]] = (
     Connected(ErrorCode.PAUSED, resumed=0),
     Disconnected(),
     Disconnected(complete=True),
+    Disconnected(silent_long=True),
     *RELAY_ANSWERS,
     *(TurnFailed(0, code) for code in (ErrorCode.UNAVAILABLE, ErrorCode.TIMEOUT, *sorted(RESTS))),
     PlaybackFinished(0),
@@ -224,7 +225,7 @@ def check(world: World, before: State, event: Event, state: State, effects: list
     if isinstance(before, Paused) or (isinstance(event, Pressed) and event.rest):
         assert not any(isinstance(effect, OpenMic) for effect in effects)
     if isinstance(before, Playing) and before.is_help:
-        may_cut = isinstance(event, Held | SoundFailed | TimeLimitReached | StopRequested)
+        may_cut = isinstance(event, Held | SoundFailed | TimeLimitReached) or event == StopRequested()
         assert may_cut or StopSpeaker() not in effects, "help is cut off"
         assert event == PlaybackFinished(before.turn) or may_cut or (isinstance(state, Playing) and state.is_help)
     for effect in effects:

@@ -283,6 +283,27 @@ HELP_IN = [
 ]
 
 
+@pytest.mark.parametrize("beneath", [Idle(6), Connecting(6), Offline(6)], ids=state_table.show)
+def test_a_silent_hold_that_became_a_call_for_help_during_a_phrase_is_answered(beneath: State) -> None:
+    helping = Playing(8, beneath, is_help=True)
+    assert step(Playing(7, beneath), HeldLong()) == (helping, [StopSpeaker(), Play(8, Occasion.HELP)])
+    assert step(helping, HeldLong()) == (helping, [])
+
+
+def test_a_connection_that_breaks_after_a_long_silent_hold_is_answered_with_help() -> None:
+    after, effects = step(Listening(7, started=True), Disconnected(silent_long=True))
+    assert (after, effects) == (Playing(7, Connecting(7), is_help=True), [CloseMic(), Play(7, Occasion.HELP)])
+
+
+def test_a_restart_that_is_commanded_waits_for_help_and_a_signal_does_not() -> None:
+    helping = Playing(7, Idle(7), is_help=True)
+    waiting = Playing(7, Stopping(7, restart=True), is_help=True)
+    assert step(helping, StopRequested(restart=True)) == (waiting, [])
+    assert step(waiting, PlaybackFinished(7)) == (Stopping(7, restart=True), [Stop()])
+    assert step(helping, StopRequested()) == (Stopping(7, restart=False), [StopSpeaker(), ERROR, Stop()])
+    assert step(waiting, StopRequested())[0] == Stopping(7, restart=False)
+
+
 @pytest.mark.parametrize("state", HELP_IN, ids=state_table.show)
 def test_a_call_for_help_is_answered(state: State) -> None:
     after, effects = step(state, HeldLong())

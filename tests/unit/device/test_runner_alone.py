@@ -321,6 +321,47 @@ async def test_a_child_who_talks_on_when_the_relay_goes_has_not_called_for_help(
         assert toy.said == ["says unreachable", "says help"], "the next press can be one"
 
 
+@pytest.mark.parametrize(
+    ("lost_s", "says"),
+    [(1.0, ["says unreachable", "says help"]), (3.8, ["says unreachable", "says help"]), (6.0, ["says help"])],
+)
+@in_virtual_time
+async def test_a_silent_child_who_holds_on_when_the_relay_goes_calls_for_help(lost_s: float, says: list[str]) -> None:
+    async with running(Toy(voice=True)) as toy:
+        toy.button.press()
+        await asyncio.sleep(lost_s)
+        toy.relay.lost(GONE)
+        await asyncio.sleep(8 - lost_s)
+        toy.button.release()
+        await asyncio.sleep(1)
+        assert toy.said == says
+        assert isinstance(toy.state, Connecting)
+
+
+@in_virtual_time
+async def test_a_child_who_talked_for_long_when_the_relay_goes_has_not_called_for_help() -> None:
+    async with running(Toy(voice=True)) as toy:
+        toy.mic.speak(TALK)
+        toy.button.press()
+        await asyncio.sleep(6)
+        toy.relay.lost(GONE)
+        await asyncio.sleep(3)
+        assert toy.said == ["says unreachable"]
+
+
+@in_virtual_time
+async def test_a_long_silence_of_the_last_press_makes_no_call_for_help_of_the_next() -> None:
+    async with running(Toy(voice=True)) as toy:
+        await toy.hold(5.0)
+        await reply(toy, 1, 2)
+        await asyncio.sleep(1)
+        toy.button.press()
+        await asyncio.sleep(1)
+        toy.relay.lost(GONE)
+        await asyncio.sleep(0.1)
+        assert toy.said == ["says unreachable"]
+
+
 @in_virtual_time
 async def test_without_a_microphone_gestures_are_answered_all_the_same() -> None:
     async with running(Toy(voice=True)) as toy:
@@ -913,6 +954,18 @@ async def test_a_restart_that_is_commanded_says_so() -> None:
     async with running() as toy:
         toy.runner.stop(restart=True)
         assert await toy.ended() is Ending.RESTART
+
+
+@in_virtual_time
+async def test_a_restart_that_is_commanded_lets_help_be_heard() -> None:
+    async with running(Toy(voice=True)) as toy:
+        toy.voice.times = 4  # 2 s
+        await offline(toy)
+        toy.button.press()
+        await asyncio.sleep(4.5)
+        toy.runner.stop(restart=True)
+        assert await toy.ended() is Ending.RESTART
+        assert toy.speaker.take_heard() == WORDS * 4
 
 
 # --- alive ------------------------------------------------------------------------------------------------------------
