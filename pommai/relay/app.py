@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 from pommai import starter
 from pommai.config import Problem
 from pommai.errors import ConfigError, StoreError
-from pommai.relay import listening
+from pommai.relay import bugs, listening
 from pommai.relay.allowance import Allowances, TalkStore, idle_limits, limit_problems, limits_of
 from pommai.relay.loading import LoadedPipeline, Progress, load_pipeline, quiet, warm_up
 from pommai.relay.metrics import Metrics
@@ -104,7 +104,7 @@ async def running(
     rounds = {
         asyncio.create_task(_every(SWEEP_S, lambda: store.sweep(time.time())), name="sweep"),
         asyncio.create_task(_every(LOOK_AFTER_S, server.look_after), name="look after"),
-        asyncio.create_task(phrases.prepare(lambda: server.in_turn), name="phrases"),
+        asyncio.create_task(_told(phrases.prepare(lambda: server.in_turn)), name="phrases"),
     }
     try:
         yield RunningRelay(listening.url(settings.server, port), port, stop)
@@ -118,11 +118,18 @@ async def running(
 async def _every(interval_s: float, work: Callable[[], Awaitable[object]]) -> None:
     """Do `work` on the store now, and again and again; a failure is for the log, and for the next time."""
     while True:
-        try:
-            await work()
-        except StoreError:
-            _log.exception("the store failed")
+        await _told(work())
         await asyncio.sleep(interval_s)
+
+
+async def _told(work: Awaitable[object]) -> None:
+    """Wait for `work`. What fails is told and ends nothing: others, such as revoked toys, must still be looked for."""
+    try:
+        await work
+    except StoreError as error:
+        _log.error("the store failed: %s", error)
+    except Exception as error:
+        _log.error("a bug in the background: %s", bugs.places(error))
 
 
 async def serve(

@@ -215,7 +215,31 @@ async def test_old_turns_are_swept_and_a_store_that_fails_is_tried_again(
         async with app.running(settings_in(tmp_path), pipeline=Engines().pipeline(), store=store):
             await until(lambda: len(swept) >= 3)
     assert abs(swept[0] - time.time()) < PATIENCE_S
-    assert "the store failed" in caplog.text
+    assert "the store failed: locked" in caplog.text
+
+
+async def test_a_bug_in_the_background_is_told_without_words_and_ends_no_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "LOOK_AFTER_S", 0.01)
+    looked: list[int] = []
+
+    async def look_after(self: app.RelayServer) -> None:
+        looked.append(1)
+        raise KeyError("what a child said")
+
+    async def prepare(self: app.SpokenPhrases, busy: object) -> None:
+        raise ZeroDivisionError("what a child said")
+
+    monkeypatch.setattr(app.RelayServer, "look_after", look_after)
+    monkeypatch.setattr(app.SpokenPhrases, "prepare", prepare)
+    async with (
+        store_in(tmp_path) as store,
+        app.running(settings_in(tmp_path), pipeline=Engines().pipeline(), store=store),
+    ):
+        await until(lambda: len(looked) >= 3)
+    assert "KeyError at" in caplog.text and "ZeroDivisionError at" in caplog.text
+    assert "what a child said" not in caplog.text
 
 
 # --- the process ------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ class Answers:
     def __init__(self, toy: Toy) -> None:
         self._toy = toy
         self._began_s = time.monotonic()
+        self._unwritten = b""  # what was heard and could not be written yet
         self._known: dict[str, Callable[[Request], Awaitable[Mapping[str, Any]]]] = {
             "status": self._status,
             "play": self._play,
@@ -185,11 +186,16 @@ class Answers:
         speaker = self._toy.hardware.speaker
         if not isinstance(speaker, VirtualSpeaker):
             raise RefusedError("a real speaker does not remember", remedy="Listen; or set sound.kind = 'virtual'.")
-        path, pcm = Path(str(request.get("path", ""))), speaker.take_heard()
+        path, pcm = Path(str(request.get("path", ""))), self._unwritten + speaker.take_heard()
+        self._unwritten = b""
         try:
             await asyncio.to_thread(write_wav, path, pcm)
         except OSError as error:
+            self._unwritten = pcm + self._unwritten
             raise RefusedError(f"{path} cannot be written: {error.strerror}") from error
+        except ValueError as error:
+            self._unwritten = pcm + self._unwritten
+            raise RefusedError(f"{str(path)!r} cannot be the name of a file") from error
         return {"path": str(path), "heard_ms": SPEECH.ms(len(pcm))}
 
 

@@ -10,6 +10,7 @@ from pommai.device.mind.events import Occasion
 from pommai.device.mind.lights import Mood
 from pommai.device.runner import Runner
 from pommai.device.service.keeping import Keeper
+from pommai.errors import StoreError
 from pommai.protocol import Command, ErrorCode
 
 _log = logging.getLogger(__name__)
@@ -34,7 +35,15 @@ class Deeds:
         """Do what the relay commands; why not, if it cannot be done. See `commands.Obey`.
 
         What is done and cannot be kept is done: the log says so, and the relay's limits hold again with each welcome.
+        Raises nothing for what the cache does.
         """
+        try:
+            return await self._obey(command)
+        except StoreError as error:
+            _log.warning("deeds: the cache failed, action=%s: %s", command.action, error)
+            return ErrorCode.UNAVAILABLE
+
+    async def _obey(self, command: Command) -> ErrorCode | None:
         match command:
             case Command(action="volume", value=float(value)):
                 await self.volume(value)

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from pommai.device.cache.cache import Cache
@@ -128,6 +129,11 @@ class Keeper:
         self._availability = availability
         self._retry_events = retry
         self._kept: dict[str, Mapping[str, Any]] = {}
+        self._told = asyncio.Event()
+
+    def told(self) -> None:
+        """Somebody has told the toy what it may: that is on the disk soon, if there is one."""
+        self._told.set()
 
     async def save(self, *, durable: bool = False) -> bool:
         """Write it down; whether it outlives the process: False while the cache lives in memory. Raises StoreError."""
@@ -143,9 +149,25 @@ class Keeper:
     async def run(self) -> None:
         """Write it down again and again, and look after the cache, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(_every(SAVE_S, self.save), name="save")
+            group.create_task(self._save_again(), name="save")
             group.create_task(_every(SWEEP_S, self._sweep), name="sweep")
             group.create_task(_every(RETRY_S, self._retry), name="retry")
+
+    async def _save_again(self) -> None:
+        """At times, and at once and durably when something was told; what failed is tried the next time."""
+        durable = False
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SAVE_S):
+                    await self._told.wait()
+            durable = durable or self._told.is_set()
+            self._told.clear()
+            try:
+                await self.save(durable=durable)
+            except StoreError as error:
+                _log.warning("keeper: the cache failed: %s", error)
+            else:
+                durable = False
 
     async def _sweep(self) -> None:
         if self._clock.trusted:

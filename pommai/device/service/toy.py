@@ -23,7 +23,7 @@ from pommai.device.mind.states import Connecting, Idle, Offline, Paused
 from pommai.device.network.meter import Meter
 from pommai.device.network.upkeep import ToyUpkeep
 from pommai.device.network.uplink import WebSocketUplink
-from pommai.device.ports import Note, StateChanged
+from pommai.device.ports import Note, RelayReached, StateChanged
 from pommai.device.runner import Runner
 from pommai.device.service.deeds import Deeds
 from pommai.device.service.hardware import Hardware
@@ -68,7 +68,7 @@ class Toy:
         meter = Meter()
         self._uplink = WebSocketUplink(settings.relay, meter=meter, clock_trusted=lambda: self.clock.trusted)
         self.upkeep = ToyUpkeep(cache, self._uplink, self._obey, is_idle=self._is_idle)
-        self._diary = Diary(cache, self.clock.now_s, self.upkeep.poke)
+        self._diary = Diary(cache, self.clock.now_s, self.upkeep.poke, lambda: self.clock.trusted)
         self._allowance = ToyAllowance(self.clock, settings.sound.volume, remembered[ALLOWANCE])
         self._availability = Availability(remembered[AVAILABILITY], _boot_id(), time.monotonic())
         self._availability.sound(hardware.card is None, time.monotonic())
@@ -144,6 +144,8 @@ class Toy:
         """See `ports.Observer`: whoever counts and writes is told."""
         if isinstance(note, StateChanged):
             self._availability.entered(note.state, note.at_s)
+        if isinstance(note, RelayReached):  # its limits outlive a power cut from now on
+            self._keeper.told()
         self.logbook.noticed(note)
         self.telemetry.noticed(note)
 

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from pommai.audio import read_recording
 from pommai.config import Secret
 from pommai.device.cache.cache import Cache
 from pommai.device.mind.events import Earcon
 from pommai.device.mind.lights import RED
 from pommai.device.mind.states import Connecting, Error, Idle, Listening, Offline, Paused, State
-from pommai.device.ports import StateChanged
+from pommai.device.ports import RelayReached, StateChanged
 from pommai.device.service.answers import Answers
+from pommai.device.service.control import RefusedError
 from pommai.device.service.hardware import Hardware, assemble
 from pommai.device.service.toy import Toy
 from pommai.device.settings import (
@@ -27,7 +29,8 @@ from pommai.device.settings import (
     RelayLink,
     SoundSettings,
 )
-from pommai.protocol import Command, ErrorCode
+from pommai.errors import StoreError
+from pommai.protocol import Command, ErrorCode, Welcome
 from tests.protocol.tiny_relay import TOKEN, Peer, tiny_relay
 
 from .fake_gpio import pins
@@ -157,6 +160,65 @@ async def test_brightness_that_cannot_be_read_is_the_settings(tmp_path: Path, ke
     await cache.close()
     async with living(settings) as alive:
         assert alive.toy.runner.picture.brightness == 1.0
+
+
+async def test_limits_that_the_relay_told_survive_a_power_cut_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper's own time to write is half a minute away: what is written is written because of the welcome."""
+    async with living(virtual(tmp_path / "toy.db"), part="keeper") as alive:
+        cache, written = alive.toy.cache, asyncio.Event()
+        remember = cache.remember
+        durably: dict[str, bool] = {}
+
+        async def noted(key: str, value: object, durable: bool = False) -> None:
+            await remember(key, value, durable)
+            durably[key] = durable
+            if key == "clock":
+                written.set()
+
+        monkeypatch.setattr(cache, "remember", noted)
+        welcome = Welcome(1, "s1", 1_800_000_000.0, 61.0, volume_ceiling=0.25)
+        alive.toy._allowance.told(welcome)
+        alive.toy.noticed(RelayReached(welcome))
+        async with asyncio.timeout(PATIENCE_S):
+            await written.wait()
+        assert durably["allowance"] is True
+        assert (await cache.recall("allowance"))["limits"]["volume_ceiling"] == 0.25
+        monkeypatch.undo()
+
+
+async def test_a_command_that_the_cache_fails_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(key: str, value: object, durable: bool = False) -> None:
+        raise StoreError("the disk is gone")
+
+    async with living(virtual()) as alive:
+        monkeypatch.setattr(alive.toy.cache, "remember", broken)
+        assert await alive.toy._obey(Command("c1", "volume", 0.5)) is ErrorCode.UNAVAILABLE
+        monkeypatch.undo()
+
+
+async def test_what_was_heard_is_not_lost_to_a_bad_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with living(virtual()) as alive:
+        heard = [b"\1\0" * 240, b"\2\0" * 240]
+        monkeypatch.setattr(alive.toy.hardware.speaker, "take_heard", lambda: heard.pop(0))
+        answers = Answers(alive.toy)
+        with pytest.raises(RefusedError):
+            await answers.answer({"do": "heard", "path": "/nowhere/heard.wav"})
+        told = await answers.answer({"do": "heard", "path": str(tmp_path / "heard.wav")})
+        assert told["heard_ms"] == 20.0
+        assert read_recording(tmp_path / "heard.wav").pcm == b"\1\0" * 240 + b"\2\0" * 240
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+async def test_what_is_written_before_the_time_is_known_says_so() -> None:
+    async with living(virtual()) as alive:
+        toy = alive.toy
+        toy.clock._is_set = lambda: False
+        assert not toy.clock.trusted
+        await toy._diary.write("activity")
+        (event,) = await toy.cache.unsent(10, 10_000)
+        assert event.data["clock"] == "unsure"
 
 
 # --- what it says of itself -------------------------------------------------------------------------------------------
