@@ -84,6 +84,7 @@ from pommai.device.ports import (
 from pommai.device.settings import Timing
 from pommai.device.speech.mouth import Mouth
 from pommai.device.speech.recorder import Recorder
+from pommai.limits import Rest
 from pommai.protocol import AudioFrame, Cancel, SpeakingEnd
 
 ROUNDING_S: Final = 1e-6
@@ -367,12 +368,12 @@ class Runner:
 
     def _limit(self) -> RestBegan | RestEnded | None:
         """What there is to tell the machine of limits now."""
-        if self._allowance is None:
-            return None
-        rest = self._allowance.rest()
+        rest = None if self._allowance is None else self._allowance.rest()
+        if rest is None and self._inbox.relay_rest is not None:  # known since before the reply that went on
+            rest = Rest(self._inbox.relay_rest)
         if rest is not None:
             return RestBegan(rest)
-        can_end = self._inbox.relay_rest is None and isinstance(self.state, Paused | Playing | Error)
+        can_end = self._allowance is not None and isinstance(self.state, Paused | Playing | Error)
         return RestEnded() if can_end else None
 
     def _count_talk(self) -> None:

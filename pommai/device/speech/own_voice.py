@@ -17,7 +17,7 @@ from pommai.device.diary import Diary
 from pommai.device.mind.events import Occasion
 from pommai.device.mind.jukebox import Jukebox, Status
 from pommai.device.speech import espeak
-from pommai.errors import AudioError, HardwareError, MissingExtra, StoreError
+from pommai.errors import AudioError, HardwareError, MissingExtra, PommaiError, StoreError
 from pommai.protocol import PhraseEntry, Value
 from pommai.starter import Phrase, PhraseKind
 
@@ -73,7 +73,21 @@ class CachedVoice:
     def speak(self, occasion: Occasion, phrase: str = "") -> AsyncGenerator[bytes, None]:
         """See `ports.OwnVoice`. A call for help is written down even if nobody listens to what is returned."""
         written = self._write_down("help", urgent=True) if occasion is Occasion.HELP else None
-        return self._speech(occasion, phrase, written)
+        return self._heard(occasion, self._speech(occasion, phrase, written))
+
+    async def _heard(self, occasion: Occasion, speech: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """`speech`, or the last resort if there is none of it, whatever its reason."""
+        spoken = False
+        try:
+            async with aclosing(speech):
+                async for pcm in speech:
+                    spoken = True
+                    yield pcm
+        except (PommaiError, OSError) as error:
+            _log.error("own voice: it broke off, code=%s: %s", occasion, type(error).__name__)
+        if not spoken:
+            _log.warning("own voice: nothing to say, code=%s", occasion)
+            yield self._last_resort
 
     async def _speech(
         self, occasion: Occasion, phrase: str, written: asyncio.Task[None] | None
@@ -86,15 +100,10 @@ class CachedVoice:
         if written is not None and not (await asyncio.wait({written}, timeout=self._patience_s))[0]:
             self._patience_s = HUNG_S
             _log.error("own voice: the disk is too slow to wait for, code=%s", occasion)
-        spoken = False
         for chosen in phrases:
             async with aclosing(self._sound(chosen)) as pieces:
                 async for pcm in pieces:
-                    spoken = True
                     yield pcm
-        if not spoken:
-            _log.warning("own voice: nothing to say, code=%s", occasion)
-            yield self._last_resort
 
     async def _chosen(self, occasion: Occasion, phrase: str) -> tuple[Phrase, ...]:
         """The phrases for an occasion; what is for the child's ear alone can be repeated."""

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
+from functools import partial
 from typing import Final, Protocol
 
 from pommai.audio import SPEECH, quieter
 from pommai.device.ports import Speaker
 from pommai.device.speech.reply import Reply
-from pommai.errors import HardwareError
+from pommai.errors import HardwareError, MissingExtra
 from pommai.protocol import AudioFrame
 
 _log = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ class PlayerListener(Protocol):
         """The last sample has been heard."""
 
     def playback_failed(self, turn: int) -> None:
-        """The speaker stopped working; nothing more of this will be played."""
+        """The speaker, or what was to be played, stopped working; nothing more of this will be played."""
 
 
 class Player:
@@ -112,12 +114,10 @@ class Player:
 
     async def aclose(self) -> None:
         """Stop, and leave no task behind."""
-        last = (self._task, self._earcon)
+        last = [task for task in (self._task, self._earcon) if task is not None]
         self.stop()
-        for task in (*self._stopped, *last):
-            if task is not None:
-                with suppress(asyncio.CancelledError):
-                    await task
+        if ending := {*self._stopped, *last}:
+            await asyncio.wait(ending)
 
     # --- the speaker --------------------------------------------------------------------------------------------------
 
@@ -138,6 +138,7 @@ class Player:
 
     def _begin(self, turn: int, pieces: AsyncGenerator[bytes, None], listener: PlayerListener) -> None:
         self._task = asyncio.create_task(self._play(turn, pieces, listener), name="player")
+        self._task.add_done_callback(partial(_ended, turn, listener))
 
     async def _play(self, turn: int, pieces: AsyncGenerator[bytes, None], listener: PlayerListener) -> None:
         began = False
@@ -150,8 +151,8 @@ class Player:
                         began = True
                     await self._write(pcm)
             await self._speaker.drain()
-        except HardwareError as error:
-            _log.warning("player: the speaker failed, turn=%d: %s", turn, error)
+        except (HardwareError, MissingExtra) as error:
+            _log.warning("player: the sound failed, turn=%d: %s", turn, error)
             listener.playback_failed(turn)
         else:
             listener.playback_finished(turn)
@@ -167,3 +168,12 @@ class Player:
             await self._speaker.drain()
         except HardwareError as error:
             _log.warning("player: no earcon, the speaker failed: %s", error)
+
+
+def _ended(turn: int, listener: PlayerListener, task: asyncio.Task[None]) -> None:
+    """A bug ends what is played, and is told as any failure; its text may hold a child's words and is not logged."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        places = [f"{frame.f_code.co_filename}:{line}" for frame, line in traceback.walk_tb(error.__traceback__)]
+        _log.error("player: a bug, turn=%d code=%s at %s", turn, type(error).__name__, " < ".join(reversed(places)))
+        listener.playback_failed(turn)

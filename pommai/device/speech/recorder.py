@@ -13,7 +13,7 @@ from typing import Final
 from pommai.audio import SPEECH, level_dbfs
 from pommai.codec import Framer, OpusEncoder
 from pommai.device.ports import Mic, Uplink
-from pommai.errors import HardwareError
+from pommai.errors import HardwareError, MissingExtra
 from pommai.protocol import FRAME_MS, UtteranceEnd, UtteranceStart
 
 _log = logging.getLogger(__name__)
@@ -51,15 +51,15 @@ class Recorder:
     def open(self, turn: int, *, record: bool = True) -> None:
         """Begin to record the utterance of `turn`, or only to listen for silence.
 
-        A microphone that cannot be opened is overdue at once.
+        A microphone that cannot be opened, or whose sound cannot be encoded, is overdue at once.
         """
         self.close()
-        self._framer = Framer(OpusEncoder(complexity=COMPLEXITY), FRAME_MS) if record else None
         self.forget()
         self._expect_sound()
         try:
+            self._framer = Framer(OpusEncoder(complexity=COMPLEXITY), FRAME_MS) if record else None
             self._mic.open(self._hear)
-        except HardwareError as error:
+        except (HardwareError, MissingExtra) as error:
             _log.warning("recorder: the microphone failed, turn=%d: %s", turn, error)
             self.deadline_s = asyncio.get_running_loop().time()
 

@@ -26,7 +26,6 @@ class Reply:
         self.packets: dict[int, bytes] = {}
         """What has come, by sequence: as much as the jitter buffer took."""
         self._buffer = JitterBuffer(prebuffer_ms)
-        self._decoder = OpusDecoder()
         self._has_more = asyncio.Event()
 
     @property
@@ -58,16 +57,20 @@ class Reply:
         self._has_more.set()
 
     async def pcm(self) -> AsyncGenerator[bytes, None]:
-        """The sound as it is to be played, concealed where it has to be; ends with the reply. Once only."""
+        """The sound as it is to be played, concealed where it has to be; ends with the reply. Once only.
+
+        Raises MissingExtra where nothing can be decoded.
+        """
+        decoder = OpusDecoder()
         starving = False
         while True:
             pulled = self._buffer.pull(starving=starving)
             starving = False
             match pulled:
                 case Play(packet, ms):
-                    yield self._decode(packet, ms)
+                    yield self._decode(decoder, packet, ms)
                 case Conceal(ms):
-                    yield self._decoder.conceal(ms)
+                    yield decoder.conceal(ms)
                 case Finished():
                     return
                 case Wait():
@@ -92,9 +95,9 @@ class Reply:
             return False
         return True
 
-    def _decode(self, packet: bytes, ms: float) -> bytes:
+    def _decode(self, decoder: OpusDecoder, packet: bytes, ms: float) -> bytes:
         try:
-            return self._decoder.decode(packet)
+            return decoder.decode(packet)
         except AudioError as error:
             _log.info("reply: a packet was concealed, turn=%d: %s", self.turn, error)
-            return self._decoder.conceal(ms)
+            return decoder.conceal(ms)

@@ -20,7 +20,7 @@ from pommai.device.mind.jukebox import Jukebox, Status
 from pommai.device.speech import own_voice
 from pommai.device.speech.espeak import find_espeak
 from pommai.device.speech.own_voice import POSITION, CachedVoice
-from pommai.errors import MissingExtra, StoreError
+from pommai.errors import AudioError, HardwareError, MissingExtra, StoreError
 from pommai.protocol import EventRecord, PhraseEntry
 
 from .virtual_time import in_virtual_time
@@ -411,3 +411,18 @@ async def until(happened: Callable[[], bool]) -> None:
 
 def _give_way() -> Awaitable[None]:
     return asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("error", [OSError("no file"), HardwareError("no sound"), AudioError("no packet")])
+@in_virtual_time
+async def test_a_voice_that_breaks_off_in_a_way_that_nobody_foresaw_still_makes_its_last_sound(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    teddy = Teddy()
+    monkeypatch.setattr(teddy.jukebox, "choose", broken)
+    assert await teddy.say(Occasion.HELP) == BEEP
+    await asyncio.sleep(0.1)
+    assert [event.kind for event in teddy.shelf.events] == ["help"]

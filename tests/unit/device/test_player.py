@@ -9,10 +9,11 @@ import pytest
 
 from pommai.audio import SPEECH, quieter
 from pommai.device.body.sim import VirtualSpeaker
+from pommai.device.speech import reply
 from pommai.device.speech.jitter import MAX_CONCEAL_MS
 from pommai.device.speech.player import Player
 from pommai.device.speech.reply import STARVING_S
-from pommai.errors import HardwareError
+from pommai.errors import HardwareError, MissingExtra
 from pommai.protocol import AudioFrame
 
 from .monitor import FRAME_BYTES, MonitoredSpeaker, decoded, packets
@@ -216,6 +217,39 @@ async def test_a_speaker_that_fails_is_told_once() -> None:
     await asyncio.sleep(1)
     assert [what for what, _, _ in notebook.lines] == ["began", "failed"]
     await player.aclose()
+
+
+@in_virtual_time
+async def test_a_bug_in_what_is_played_is_told_as_a_failure_and_logged_without_its_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def buggy() -> AsyncGenerator[bytes, None]:
+        yield bytes(FRAME_BYTES)
+        raise KeyError("words of a child")
+
+    notebook = Notebook()
+    player = Player(VirtualSpeaker())
+    player.play(1, buggy(), notebook)
+    await asyncio.sleep(1)
+    assert [what for what, _, _ in notebook.lines] == ["began", "failed"]
+    assert "turn=1 code=KeyError at " in caplog.text and "test_player.py:" in caplog.text
+    assert "words" not in caplog.text
+    await player.aclose()
+
+
+@in_virtual_time
+async def test_a_reply_that_cannot_be_decoded_for_want_of_libopus_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reply, "OpusDecoder", missing)
+    notebook = Notebook()
+    player = Player(VirtualSpeaker())
+    player.start(1, notebook)
+    await asyncio.sleep(0.01)
+    assert [what for what, _, _ in notebook.lines] == ["failed"]
+    await player.aclose()
+
+
+def missing() -> None:
+    raise MissingExtra("no libopus")
 
 
 # --- resumed, repeated, and the toy's own -----------------------------------------------------------------------------

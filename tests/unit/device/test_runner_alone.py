@@ -31,9 +31,10 @@ from pommai.device.mind.states import (
 )
 from pommai.device.ports import ResumePoint
 from pommai.device.runner import Ending
+from pommai.device.speech import recorder
 from pommai.device.speech.mouth import ECHO_S
 from pommai.device.speech.recorder import SILENT_S
-from pommai.errors import ConnectError
+from pommai.errors import ConnectError, MissingExtra
 from pommai.limits import Rest
 from pommai.protocol import RESUME_S, AudioFrame, Cancel, ErrorCode, SpeakingEnd, SpeakingStart
 from pommai.protocol import Error as ErrorMessage
@@ -373,6 +374,19 @@ async def test_without_a_microphone_gestures_are_answered_all_the_same() -> None
         await asyncio.sleep(2)
         assert toy.said == ["says activity", "says repeat"]
         assert isinstance(toy.state, Offline)
+
+
+@in_virtual_time
+async def test_a_toy_without_libopus_shows_it_at_the_press_and_lives_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(**_: object) -> None:
+        raise MissingExtra("no libopus")
+
+    monkeypatch.setattr(recorder, "OpusEncoder", missing)
+    async with running(Toy(voice=True)) as toy:
+        for turn in (1, 2):
+            await toy.hold(1.0)
+            assert toy.state == Error(turn, Fault.SOUND, Idle(turn))
+            assert not toy.knows("mic open")
 
 
 @in_virtual_time
@@ -720,6 +734,30 @@ async def test_a_reply_that_is_resumed_goes_on_without_a_gap() -> None:
         assert toy.speaker.silences == []
         assert toy.state == Idle(turn)
         assert toy.said == []
+
+
+@pytest.mark.parametrize("limits", [False, True], ids=["no limits", "limits"])
+@in_virtual_time
+async def test_a_reply_that_is_resumed_into_a_rest_ends_with_the_rest(limits: bool) -> None:
+    async with running(Toy(voice=True, allowance=FakeAllowance() if limits else None)) as toy:
+        turn = await asked(toy)
+        await reply(toy, turn, 20, end=False)
+        toy.relay.lost(GONE)
+        await asyncio.sleep(0.1)
+        toy.relay.welcomed(welcome(ErrorCode.QUIET_HOURS, resumed=turn))
+        toy.relay.received(SpeakingStart(turn))
+        for sequence in range(20, 40):
+            toy.relay.received(AudioFrame(turn, sequence, PACKET))
+        toy.relay.received(SpeakingEnd(turn))
+        await asyncio.sleep(1)
+        assert toy.state == Speaking(turn)
+        await asyncio.sleep(3)
+        assert toy.speaker.take_heard() == decoded([PACKET] * 40)
+        assert toy.state == Paused(turn, ErrorCode.QUIET_HOURS, Idle(turn))
+        toy.relay.lost(GONE)
+        toy.relay.welcomed(welcome())
+        await asyncio.sleep(1.1)
+        assert toy.state == Idle(turn)
 
 
 @in_virtual_time
