@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -30,6 +30,9 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+OPEN_S: Final = 5.0
+"""How long opening may take before the toy begins without its file: a child does not wait for a disk that hangs."""
+
 CLOSE_S: Final = 1.0
 """How long closing may take: the daemon has two seconds in all."""
 
@@ -37,11 +40,18 @@ CLOSE_S: Final = 1.0
 class Cache:
     """What the toy keeps for itself. Every method may be called from any task; none raises for what the disk does."""
 
-    def __init__(self, settings: CacheSettings, storage: Storage, worker: ThreadPoolExecutor) -> None:
-        """Use `open`; `storage` belongs to the one thread of `worker`."""
+    def __init__(
+        self,
+        settings: CacheSettings,
+        storage: Storage,
+        worker: ThreadPoolExecutor,
+        hanging: Future[None] | None = None,
+    ) -> None:
+        """Use `open`; `storage` belongs to the one thread of `worker`. `hanging`: an opening that took too long."""
         self._path = Path(settings.path)
         self._storage = storage
         self._worker = worker
+        self._hanging = hanging
         self._closed = False
 
     @classmethod
@@ -51,14 +61,22 @@ class Cache:
         `now_s`: Unix time for the name of a damaged file that is set aside; without one, that of the system. Raises
         InUseError beside another daemon.
         """
-        worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pommai-cache")
+        worker = _worker()
         at_s = time.time() if now_s is None else now_s
+        opening = worker.submit(Storage, settings, at_s)
         try:
-            opening = asyncio.get_running_loop().run_in_executor(worker, Storage, settings, at_s)
-            return cls(settings, await opening, worker)
+            await asyncio.wait({asyncio.wrap_future(opening)}, timeout=OPEN_S)
+            if opening.done():
+                return cls(settings, opening.result(), worker)
         except BaseException:
             worker.shutdown(wait=False)  # it may be the disk that takes so long
             raise
+        hanging = worker.submit(_give_back, opening)
+        worker.shutdown(wait=False)
+        why = StoreError(f"{settings.path} was not open within {OPEN_S:g} s: the disk does not answer")
+        second = _worker()
+        storage = await asyncio.get_running_loop().run_in_executor(second, lambda: Storage(settings, at_s, without=why))
+        return cls(settings, storage, second, hanging)
 
     @property
     def problem(self) -> str:
@@ -72,6 +90,8 @@ class Cache:
 
     async def retry(self) -> bool:
         """Try the file again where there is a problem, and move over what was kept meanwhile; whether all is well."""
+        if self._hanging is not None and not self._hanging.done():
+            return False  # to try would be to hang as well
         return await self._run(self._storage.retry)
 
     async def close(self) -> None:
@@ -205,3 +225,13 @@ class Cache:
             return await asyncio.get_running_loop().run_in_executor(self._worker, call)
         except sqlite3.Error as error:
             raise sqlite.store_error(self._path, error) from error
+
+
+def _worker() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="pommai-cache")
+
+
+def _give_back(opening: Future[Storage]) -> None:
+    """Release the file of an opening that nobody waited for, so that it can be tried anew."""
+    if opening.exception() is None:
+        opening.result().close()

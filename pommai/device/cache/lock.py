@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+from functools import cached_property
 from pathlib import Path
 
 from pommai.errors import StoreError
@@ -34,10 +35,14 @@ class Lock:
     def __init__(self, database: Path) -> None:
         """Nothing is locked yet. Two paths to one file share a lock."""
         self._database = database
-        real = Path(os.path.realpath(database))
-        self._path = real.with_name(f"{real.name}.lock")
         self._descriptor: int | None = None
         self._is_possible = True
+
+    @cached_property
+    def _path(self) -> Path:
+        """Looked for when it is needed: that asks the disk, which may hang."""
+        real = Path(os.path.realpath(self._database))
+        return real.with_name(f"{real.name}.lock")
 
     def take(self) -> None:
         """Have the lock from now on; a second time changes nothing. Raises InUseError.

@@ -38,8 +38,11 @@ OURS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataErr
 class Storage:
     """An open database that outlives its file."""
 
-    def __init__(self, settings: CacheSettings, now_s: float) -> None:
-        """Open it. `now_s`: Unix time, for the name of a file that is set aside. Raises InUseError."""
+    def __init__(self, settings: CacheSettings, now_s: float, *, without: StoreError | None = None) -> None:
+        """Open it. `now_s`: Unix time, for the name of a file that is set aside. Raises InUseError.
+
+        `without`: why to live from memory for now, and not even look at the file.
+        """
         self.problem = ""
         """Why the toy lives from memory; empty while all is well."""
         self._settings = settings
@@ -49,11 +52,15 @@ class Storage:
         if settings.path == IN_MEMORY:
             self._tables = self._memory()
             return
+        if without is not None:
+            self._tables = self._memory()
+            self._live_from_memory(without)
+            return
         try:
             self._tables = self._open_file(now_s)
         except InUseError:
             raise
-        except (StoreError, sqlite3.DatabaseError) as error:
+        except (StoreError, OSError, sqlite3.DatabaseError) as error:
             self._tables = self._memory()
             self._keep_what_can_be_read()
             self._live_from_memory(self._said(error))
@@ -97,7 +104,7 @@ class Storage:
             except BaseException:
                 tables.connection.close()
                 raise
-        except (StoreError, sqlite3.DatabaseError) as error:
+        except (StoreError, OSError, sqlite3.DatabaseError) as error:
             self.problem = str(self._said(error))
             return False
         self._tables.connection.close()
@@ -220,7 +227,12 @@ class Storage:
 
     def _take_back(self, tables: Tables, now_s: float) -> None:
         """Merge what was set aside because it was newer, and no longer is."""
-        for path in aside.newer_files(self._path, len(database.MIGRATIONS)):
+        try:
+            paths = aside.newer_files(self._path, len(database.MIGRATIONS))
+        except OSError as error:
+            _log.error("%s cannot be looked through: %s", self._path.parent, error.strerror)
+            return
+        for path in paths:
             try:
                 if self._merge(path, tables):
                     aside.remove(path)
@@ -249,8 +261,12 @@ class Storage:
     def _memory(self) -> Tables:
         return Tables(database.open_memory(), self._settings, in_memory=True)
 
-    def _said(self, error: StoreError | sqlite3.DatabaseError) -> StoreError:
-        return error if isinstance(error, StoreError) else sqlite.store_error(self._path, error)
+    def _said(self, error: StoreError | OSError | sqlite3.DatabaseError) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        if isinstance(error, OSError):
+            return StoreError(f"{self._path} cannot be used: {error.strerror}")
+        return sqlite.store_error(self._path, error)
 
 
 def _close(connection: sqlite3.Connection) -> None:

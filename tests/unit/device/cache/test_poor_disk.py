@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from pommai.device.cache import aside
+from pommai.device.cache import cache as cache_module
+from pommai.device.cache.storage import Storage
+from pommai.device.cache.tables import Tables
 
 from .opened import event, names, opened, unsent_ids
 
@@ -118,3 +125,57 @@ async def test_the_memory_is_bounded_too(tmp_path: Path) -> None:
         for number in range(250):
             await cache.append(event(number, urgent=number < 10))
         assert await unsent_ids(cache) == [f"e{number}" for number in (*range(10), *range(160, 250))]
+
+
+async def test_a_disk_that_hangs_at_the_start_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+    open_file = Storage._open_file
+
+    def slowly(self: Storage, now_s: float) -> Tables:
+        answers.wait()
+        return open_file(self, now_s)
+
+    monkeypatch.setattr(cache_module, "OPEN_S", 0.05)
+    monkeypatch.setattr(Storage, "_open_file", slowly)
+    path = tmp_path / "toy.db"
+    try:
+        async with asyncio.timeout(20), opened(path) as cache:
+            assert "does not answer" in cache.problem and not cache.lasts
+            await cache.append(event(1))
+            assert not await cache.retry(), "it hangs still"
+            answers.set()
+            assert cache._hanging is not None
+            await asyncio.wrap_future(cache._hanging)
+            assert await cache.retry() and cache.lasts and not cache.problem
+    finally:
+        answers.set()
+    async with opened(path) as cache:
+        assert await unsent_ids(cache) == ["e1"]
+
+
+async def test_a_folder_that_cannot_be_looked_through_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreadable(path: Path, version: int) -> list[Path]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(aside, "newer_files", unreadable)
+    async with opened(tmp_path / "toy.db") as cache:
+        assert cache.lasts and not cache.problem
+    assert "cannot be looked through: Permission denied" in caplog.text
+
+
+async def test_an_error_of_the_system_while_opening_is_lived_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Storage, now_s: float) -> Tables:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Storage, "_open_file", broken)
+    async with opened(tmp_path / "toy.db") as cache:
+        assert "Input/output error" in cache.problem
+        assert not await cache.retry()
+        await cache.append(event(1))
+        assert await unsent_ids(cache) == ["e1"]
