@@ -51,6 +51,7 @@ from pommai.device.mind.lights import Mood
 from pommai.device.mind.machine import step
 from pommai.device.mind.states import (
     LIMIT_S,
+    RESTS,
     Booting,
     Connecting,
     Error,
@@ -369,12 +370,13 @@ class Runner:
     def _limit(self) -> RestBegan | RestEnded | None:
         """What there is to tell the machine of limits now."""
         rest = None if self._allowance is None else self._allowance.rest()
-        if rest is None and self._inbox.relay_rest is not None:  # known since before the reply that went on
-            rest = Rest(self._inbox.relay_rest)
+        relay_rest = self._inbox.relay_rest
+        if rest is None and relay_rest in RESTS:  # known since before the reply that went on
+            rest = Rest(relay_rest)
         if rest is not None:
             return RestBegan(rest)
-        can_end = self._allowance is not None and isinstance(self.state, Paused | Playing | Error)
-        return RestEnded() if can_end else None
+        can_end = self._allowance is not None and relay_rest is None
+        return RestEnded() if can_end and isinstance(self.state, Paused | Playing | Error) else None
 
     def _count_talk(self) -> None:
         """Count the time in which the child or the relay had the word."""

@@ -44,6 +44,14 @@ async def test_it_starts_by_connecting_and_rests_when_told_so() -> None:
 
 
 @in_virtual_time
+async def test_a_relay_that_pauses_for_a_reason_that_is_none_ends_no_toy() -> None:
+    async with running(connected=False) as toy:
+        toy.relay.welcomed(welcome(ErrorCode.INTERNAL))
+        await asyncio.sleep(3)
+        assert toy.state == Paused(0, ErrorCode.INTERNAL, Idle(0))
+
+
+@in_virtual_time
 async def test_a_whole_turn() -> None:
     async with running() as toy:
         toy.mic.speak(TALK)
