@@ -65,9 +65,11 @@ class Cache:
         at_s = time.time() if now_s is None else now_s
         opening = worker.submit(Storage, settings, at_s)
         try:
-            await asyncio.wait({asyncio.wrap_future(opening)}, timeout=OPEN_S)
-            if opening.done():
-                return cls(settings, opening.result(), worker)
+            waiting = asyncio.wrap_future(opening)
+            waiting.add_done_callback(lambda opened: opened.cancelled() or opened.exception())  # or it is logged
+            done, _ = await asyncio.wait({waiting}, timeout=OPEN_S)
+            if done:
+                return cls(settings, waiting.result(), worker)
         except BaseException:
             worker.shutdown(wait=False)  # it may be the disk that takes so long
             raise
