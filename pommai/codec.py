@@ -82,6 +82,11 @@ def _opus() -> _Opus:
     return _Opus(encoder, decoder, ctl, opuslib.APPLICATION_VOIP, opuslib.OpusError)
 
 
+def preload() -> None:
+    """Load opuslib now, so that no codec has to wait for it; takes a while on a small board. Raises MissingExtra."""
+    _opus()
+
+
 class OpusEncoder:
     """Mono PCM frames to Opus packets, tuned for speech.
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +28,7 @@ from pommai.device.service.control import Control, LiveError
 from pommai.device.service.hardware import Hardware, assemble
 from pommai.device.service.loading import changes, load_settings
 from pommai.device.service.logs import kept_log, start_logging
-from pommai.device.service.supervisor import Supervisor
+from pommai.device.service.supervisor import Supervisor, heed
 from pommai.device.service.toy import Toy
 from pommai.device.settings import DeviceSettings
 from pommai.errors import AddressError, ConfigError, PommaiError, StoreError
@@ -41,11 +41,15 @@ END_S: Final = 1.8
 STEP_S: Final = 0.4
 """How long each of the last polite steps may take."""
 
+WORDS_S: Final = 0.1
+"""How long the very last line of the log may take."""
+
 BUG: Final = 70  # EX_SOFTWARE
+HUNG: Final = 75  # EX_TEMPFAIL: told to end, and something hung
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command `pommaid`. Exit codes are those of `pommai.errors`, and 0 when it was told to end."""
+    """The command `pommaid`. Exit codes are those of `pommai.errors`; when it was told to end 0, or `HUNG`."""
     options = _options(argv)
     start_logging(os.environ)
     code = _run(options.config, os.environ, only_check=options.check)
@@ -125,6 +129,7 @@ class Daemon:
         self._control = Control(Path(settings.control.socket))
         self._reload = asyncio.Event()
         self._toy: Toy | None = None
+        self._is_ordered_to_end = False  # known to the thread of the signals, and to the loop:
         self._is_told_to_end = False
         self._is_ready = False
 
@@ -134,9 +139,7 @@ class Daemon:
         Raises LiveError or InUseError beside another daemon, HardwareError and MissingExtra without a button.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        heed((signal.SIGTERM, signal.SIGINT, signal.SIGHUP), lambda number: self._ordered(number, loop))
         can_be_asked = self._listen()
         try:
             async with AsyncExitStack() as stack:
@@ -191,15 +194,24 @@ class Daemon:
             _log.info("daemon: ready, ms=%d", 1000 * (time.monotonic() - self._began_s))
         self._supervisor.alive()
 
+    def _ordered(self, number: signal.Signals, loop: asyncio.AbstractEventLoop) -> None:
+        """SIGTERM or SIGINT: end in good order and in time; the next one ends the process at once. SIGHUP: reload.
+
+        Not in the loop's thread, which may hang: that is when the time to end counts.
+        """
+        with suppress(RuntimeError):  # the loop is closed: there is nothing left to reload or to end
+            if number is signal.SIGHUP:
+                loop.call_soon_threadsafe(self._reload.set)
+                return
+            if self._is_ordered_to_end:
+                os._exit(128 + number)
+            self._is_ordered_to_end = True
+            last = threading.Timer(END_S, _leave_now)
+            last.daemon = True
+            last.start()
+            loop.call_soon_threadsafe(self._end)
+
     def _end(self) -> None:
-        """SIGTERM or SIGINT: end in good order and in time. The next signal ends the process at once."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-        last = threading.Timer(END_S, _leave_now)
-        last.daemon = True
-        last.start()
         self._is_told_to_end = True
         if self._toy is not None:
             self._toy.runner.stop()
@@ -229,9 +241,12 @@ class Daemon:
 
 def _leave_now() -> None:
     """The last resort, in a thread of its own: something hangs, and whoever ends us waits no longer."""
-    _log.error("daemon: something hangs, the process ends without it")
-    logging.shutdown()
-    os._exit(0)
+    last_words = threading.Thread(
+        target=_log.error, args=("daemon: something hangs, the process ends without it",), daemon=True
+    )
+    last_words.start()
+    last_words.join(WORDS_S)  # the log may be what hangs
+    os._exit(HUNG)
 
 
 async def _politely(what: str, step: Awaitable[None]) -> None:

@@ -62,7 +62,7 @@ class Answers:
         toy = self._toy
         book, lights = toy.logbook, toy.hardware.lights
         spool, phrases = await toy.cache.spool_size(), await toy.cache.phrases()
-        charge = toy.battery.read()
+        charge = toy.signs.charge
         return {
             "state": type(book.state).__name__.lower(),
             "since_s": round(time.monotonic() - book.since_s, 1),

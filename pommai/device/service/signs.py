@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from pommai.device.body.battery import Battery
+from pommai.device.body.battery import Battery, Charge
 from pommai.device.mind.events import Occasion
 from pommai.device.mind.lights import Mood
 from pommai.device.runner import Runner
@@ -38,26 +38,38 @@ class Signs:
         self._has_sound = has_sound
         self._is_updating = is_updating
         self._complain = complain
-        self._battery_due_s = 0.0
-        self._is_low = False
+        self.charge: Charge | None = None
+        """The battery as it was at the last look; None without one."""
         self._is_said = False
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._look_again(), name="signs: look")
+            group.create_task(self._weigh_again(), name="signs: battery")
+
+    async def _look_again(self) -> None:
         while True:
-            self.look(asyncio.get_running_loop().time())
+            self.look()
             await asyncio.sleep(LOOK_S)
 
-    def look(self, now_s: float) -> None:
-        """Look now (the loop's clock). That the battery is low is said once, as soon as nobody talks."""
-        if now_s >= self._battery_due_s:
-            self._battery_due_s = now_s + BATTERY_S
-            charge = self._battery.read()
-            self._is_low = charge is not None and not charge.charging and charge.percent < self._low_percent()
+    async def _weigh_again(self) -> None:
+        """In a thread: a fuel gauge whose driver hangs must not stop the loop."""
+        while True:
+            self.charge = await asyncio.to_thread(self._battery.read)
+            await asyncio.sleep(BATTERY_S)
+
+    def look(self) -> None:
+        """Look now. That the battery is low is said once, as soon as nobody talks."""
         if self._complain is not None and self._complain():
             self._complain = None
         self._is_said = self._is_low and (self._is_said or self._runner.say(Occasion.LOW_BATTERY))
         self._runner.picture.keep(*self._moods())
+
+    @property
+    def _is_low(self) -> bool:
+        charge = self.charge
+        return charge is not None and not charge.charging and charge.percent < self._low_percent()
 
     def _moods(self) -> Iterator[Mood]:
         """What there is to show, the gravest first."""

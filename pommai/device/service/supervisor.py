@@ -1,4 +1,4 @@
-"""systemd as the daemon's supervisor: what it is told, and its journal; the only importer of `systemd`.
+"""systemd as the daemon's supervisor: what it is told, what it orders, and its journal; the only importer of `systemd`.
 
 Where nobody supervises (a terminal, a test), nothing is told and the library is not needed. See sd_notify(3).
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import socket
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Self
 
 from pommai.errors import MissingExtra
@@ -124,3 +127,28 @@ def _watchdog_s(environ: Mapping[str, str]) -> float:
         return max(0, int(environ.get("WATCHDOG_USEC", "0"))) / 1_000_000
     except ValueError:
         return 0.0
+
+
+def heed(numbers: Sequence[signal.Signals], told: Callable[[signal.Signals], object]) -> None:
+    """Have `told` called with each signal of `numbers`, in a thread of its own: also while the main thread hangs.
+
+    Python's own handlers wait for the main thread; what it writes to its wakeup descriptor does not (see
+    `signal.set_wakeup_fd`). To be called in the main thread, once in the life of a process.
+    """
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    signal.set_wakeup_fd(writing.detach(), warn_on_full_buffer=False)
+    for number in numbers:
+        signal.signal(number, _nothing_more)
+
+    def listen() -> None:
+        with reading:
+            while byte := reading.recv(1):
+                if byte[0] in numbers:
+                    told(signal.Signals(byte[0]))
+
+    threading.Thread(target=listen, name="pommai-signals", daemon=True).start()
+
+
+def _nothing_more(number: int, frame: object) -> None:
+    """The thread has been told already."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-from pommai import starter
+from pommai import codec, starter
 from pommai.device.body.battery import Battery
 from pommai.device.body.ntp import is_synchronised
 from pommai.device.body.sound import PatientSoundCard
@@ -42,7 +43,10 @@ from pommai.device.speech import earcons
 from pommai.device.speech.espeak import find_espeak
 from pommai.device.speech.own_voice import POSITION, CachedVoice
 from pommai.device.telemetry import Telemetry
+from pommai.errors import MissingExtra
 from pommai.protocol import Command, ErrorCode, Value
+
+_log = logging.getLogger(__name__)
 
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
@@ -99,6 +103,14 @@ class Toy:
             on_alive=on_alive,
         )
         self.deeds = Deeds(self.runner, self._allowance, self._keeper)
+        self.signs = Signs(
+            self.runner,
+            self.battery,
+            low_percent=lambda: self.settings.battery.low_percent,
+            has_sound=lambda: hardware.card is None or hardware.card.present,
+            is_updating=lambda: self.upkeep.syncing,
+            complain=self._complain if self._is_unseen else None,
+        )
 
     @classmethod
     async def put_together(
@@ -111,22 +123,14 @@ class Toy:
 
     def parts(self) -> dict[str, Coroutine[Any, Any, None]]:
         """What works in the background, for as long as the runner runs; each by its name."""
-        card = self.hardware.card
-        signs = Signs(
-            self.runner,
-            self.battery,
-            low_percent=lambda: self.settings.battery.low_percent,
-            has_sound=lambda: card is None or card.present,
-            is_updating=lambda: self.upkeep.syncing,
-            complain=self._complain if self._is_unseen else None,
-        )
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "uplink": self._uplink.run(),
             "upkeep": self.upkeep.run(),
             "logbook": self.logbook.run(),
             "keeper": self._keeper.run(),
             "telemetry": self.telemetry.run(),
-            "signs": signs.run(),
+            "signs": self.signs.run(),
+            "codec": _preload(),
         }
         if self.hardware.card is not None:
             parts["sound"] = _keep(self.hardware.card)
@@ -204,7 +208,7 @@ class Toy:
 
     def _health(self) -> dict[str, Value]:
         """What the parts know of themselves, for telemetry."""
-        charge, card = self.battery.read(), self.hardware.card
+        charge, card = self.signs.charge, self.hardware.card
         health: dict[str, Value] = dict(self.availability())
         if charge is not None:
             health["battery_percent"] = charge.percent
@@ -217,7 +221,7 @@ class Toy:
 
     def _status(self) -> Status:
         """What the toy says of itself when it is asked."""
-        charge = self.battery.read()
+        charge = self.signs.charge
         return Status(
             online=self.logbook.welcome is not None,
             battery_percent=None if charge is None else charge.percent,
@@ -241,6 +245,14 @@ def _boot_id() -> str:
         return BOOT_ID.read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+async def _preload() -> None:
+    """Load what the first press needs, before there is one."""
+    try:
+        await asyncio.to_thread(codec.preload)
+    except MissingExtra as error:
+        _log.error("toy: it can neither hear nor speak: %s (what to do: %s)", error, error.remedy)
 
 
 async def _keep(card: PatientSoundCard) -> None:

@@ -343,7 +343,36 @@ Keeper.save = stuck
 def test_a_loop_that_hangs_at_the_end_is_ended_in_time(tmp_path: Path) -> None:
     with Pommaid(tmp_path, before=STUCK) as toy:
         code, seconds = toy.end()
-    assert code == 0 and seconds < 2 and "something hangs" in toy.log
+    assert code == 75 and seconds < 2.3 and "something hangs" in toy.log
+
+
+HUNG = """
+import ctypes, logging, sys, threading
+from pommai.device import daemon
+async def hang(self, toy):
+    print("hanging", file=sys.stderr, flush=True)
+    while True:
+        ctypes.CDLL(None).pause()
+daemon.Daemon._reload_when_told = hang
+"""
+MUTE = "logging.getLogger('pommai.device.daemon').error = lambda *args: threading.Event().wait()"
+
+
+@pytest.mark.parametrize("log", ["", MUTE], ids=["log", "no log"])
+def test_a_loop_that_hangs_in_mid_life_is_ended_in_time(tmp_path: Path, log: str) -> None:
+    """In a library that does not come back; and with a log that takes nothing more."""
+    with started(tmp_path, before=HUNG + log) as toy:
+        toy.until("hanging")
+        code, seconds = toy.end()
+    assert code == 75 and seconds < 2.3 and ("something hangs" in toy.log) is not bool(log)
+
+
+def test_a_second_signal_ends_a_loop_that_hangs_at_once(tmp_path: Path) -> None:
+    with started(tmp_path, before=HUNG) as toy:
+        toy.until("hanging")
+        toy.process.send_signal(signal.SIGTERM)
+        code, seconds = toy.end(signal.SIGINT)
+    assert code == 128 + signal.SIGINT and seconds < 1
 
 
 def test_told_to_end_while_it_begins_it_ends(tmp_path: Path) -> None:
@@ -368,7 +397,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         toy.process.send_signal(signal.SIGTERM)
         toy.until("ending")
         code, seconds = toy.end(signal.SIGINT)
-    assert code == -signal.SIGINT and seconds < 1
+    assert code == 128 + signal.SIGINT and seconds < 1
 
 
 def test_a_bug_in_a_part_ends_it_and_says_so(tmp_path: Path) -> None:

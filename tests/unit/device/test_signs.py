@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
-from pommai.device.body.battery import Battery
+from pommai.device.body.battery import Battery, Charge
 from pommai.device.mind.events import Occasion
 from pommai.device.mind.lights import Mood
-from pommai.device.service.signs import BATTERY_S, Signs
+from pommai.device.service import signs
+from pommai.device.service.signs import Signs
 
 
 class Picture:
@@ -39,18 +42,19 @@ class Toy:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.charge(80)
         self.has_sound, self.is_updating, self.low_percent = True, False, 15
         self.runner = Runner()
+        self.battery = Battery(str(folder))
         self.complained, self.can_complain = 0, True
         self.signs = Signs(
             self.runner,  # type: ignore[arg-type]  # as much of one as signs need
-            Battery(str(folder)),
+            self.battery,
             lambda: self.low_percent,
             lambda: self.has_sound,
             lambda: self.is_updating,
             self.complain,
         )
+        self.charge(80)
 
     def complain(self) -> bool:
         self.complained += self.can_complain
@@ -59,9 +63,11 @@ class Toy:
     def charge(self, percent: int, status: str = "Discharging") -> None:
         (self._folder / "capacity").write_text(f"{percent}\n", encoding="ascii")
         (self._folder / "status").write_text(f"{status}\n", encoding="ascii")
+        if hasattr(self, "signs"):
+            self.signs.charge = self.battery.read()
 
-    def shown(self, now_s: float) -> tuple[Mood, ...]:
-        self.signs.look(now_s)
+    def shown(self) -> tuple[Mood, ...]:
+        self.signs.look()
         return self.runner.picture.kept
 
 
@@ -71,60 +77,85 @@ def toy(tmp_path: Path) -> Toy:
 
 
 def test_a_toy_that_is_well_shows_nothing(toy: Toy) -> None:
-    assert toy.shown(0.0) == ()
+    assert toy.shown() == ()
     assert toy.runner.said == []
 
 
 def test_the_gravest_comes_first(toy: Toy) -> None:
     toy.charge(14)
     toy.has_sound, toy.is_updating = False, True
-    assert toy.shown(0.0) == (Mood.NO_SOUND, Mood.LOW_BATTERY, Mood.UPDATING)
+    assert toy.shown() == (Mood.NO_SOUND, Mood.LOW_BATTERY, Mood.UPDATING)
     toy.has_sound = True
-    assert toy.shown(1.0) == (Mood.LOW_BATTERY, Mood.UPDATING)
+    assert toy.shown() == (Mood.LOW_BATTERY, Mood.UPDATING)
     toy.is_updating = False
-    assert toy.shown(2.0) == (Mood.LOW_BATTERY,)
+    assert toy.shown() == (Mood.LOW_BATTERY,)
 
 
 def test_a_low_battery_is_said_once_and_again_after_it_was_charged(toy: Toy) -> None:
     toy.charge(14)
-    for second in range(5):
-        toy.shown(float(second))
+    for _ in range(5):
+        toy.shown()
     assert toy.runner.said == [Occasion.LOW_BATTERY]
     toy.charge(13, "Charging")
-    assert toy.shown(BATTERY_S) == ()
+    assert toy.shown() == ()
     toy.charge(12)
-    toy.shown(2 * BATTERY_S)
+    toy.shown()
     assert toy.runner.said == [Occasion.LOW_BATTERY] * 2
 
 
 def test_a_low_battery_is_said_when_nobody_talks_any_more(toy: Toy) -> None:
     toy.charge(3)
     toy.runner.is_free = False
-    assert toy.shown(0.0) == (Mood.LOW_BATTERY,)
+    assert toy.shown() == (Mood.LOW_BATTERY,)
     assert toy.runner.said == []
     toy.runner.is_free = True
-    toy.shown(1.0)
+    toy.shown()
     assert toy.runner.said == [Occasion.LOW_BATTERY]
 
 
-def test_the_battery_is_read_once_a_minute(toy: Toy) -> None:
-    assert toy.shown(0.0) == ()
-    toy.charge(3)
-    assert toy.shown(BATTERY_S - 1) == ()
-    assert toy.shown(BATTERY_S) == (Mood.LOW_BATTERY,)
+async def test_a_battery_that_hangs_stops_nothing_else(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, answers, looked = threading.Event(), threading.Event(), asyncio.Event()
+
+    def read() -> Charge:
+        reading.set()
+        answers.wait()
+        return Charge(3, charging=False)
+
+    def keep(*moods: Mood) -> None:
+        toy.runner.picture.kept = moods
+        if reading.is_set():
+            looked.set()
+
+    monkeypatch.setattr(signs, "LOOK_S", 0.001)
+    monkeypatch.setattr(toy.battery, "read", read)
+    monkeypatch.setattr(toy.runner.picture, "keep", keep)
+    task = asyncio.create_task(toy.signs.run())
+    try:
+        async with asyncio.timeout(20):
+            await looked.wait()
+            assert toy.signs.charge == Charge(80, charging=False), "the last that is known"
+            answers.set()
+            while Mood.LOW_BATTERY not in toy.runner.picture.kept:
+                looked.clear()
+                await looked.wait()
+    finally:
+        answers.set()
+        task.cancel()
+        await asyncio.wait({task})
+        await asyncio.get_running_loop().shutdown_default_executor()
 
 
 def test_the_setting_is_read_each_time(toy: Toy) -> None:
     toy.low_percent = 85
-    assert toy.shown(0.0) == (Mood.LOW_BATTERY,)
+    assert toy.shown() == (Mood.LOW_BATTERY,)
 
 
 def test_that_the_lights_are_broken_is_heard_once_as_soon_as_it_can_be(toy: Toy) -> None:
     toy.can_complain = False
-    toy.shown(0.0)
-    toy.shown(1.0)
+    toy.shown()
+    toy.shown()
     assert toy.complained == 0
     toy.can_complain = True
-    toy.shown(2.0)
-    toy.shown(3.0)
+    toy.shown()
+    toy.shown()
     assert toy.complained == 1

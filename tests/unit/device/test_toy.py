@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pommai import codec
 from pommai.audio import read_recording
 from pommai.config import Secret
 from pommai.device.cache.cache import Cache
@@ -29,7 +31,7 @@ from pommai.device.settings import (
     RelayLink,
     SoundSettings,
 )
-from pommai.errors import StoreError
+from pommai.errors import MissingExtra, StoreError
 from pommai.protocol import Command, ErrorCode, Welcome
 from tests.protocol.tiny_relay import TOKEN, Peer, tiny_relay
 
@@ -219,6 +221,27 @@ async def test_what_is_written_before_the_time_is_known_says_so() -> None:
         await toy._diary.write("activity")
         (event,) = await toy.cache.unsent(10, 10_000)
         assert event.data["clock"] == "unsure"
+
+
+async def test_a_toy_without_its_codec_says_what_is_missing_and_lives(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[str] = []
+
+    def preload() -> None:
+        asked.append(threading.current_thread().name)
+        raise MissingExtra("the library libopus is not installed")
+
+    monkeypatch.setattr(codec, "preload", preload)
+    async with living(virtual()) as alive:
+        parts = alive.toy.parts()
+        work = parts.pop("codec")
+        for unwanted in parts.values():
+            unwanted.close()
+        await work
+    assert asked and asked != [threading.main_thread().name]
+    assert "libopus is not installed (what to do:" in caplog.text
+    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 # --- what it says of itself -------------------------------------------------------------------------------------------
