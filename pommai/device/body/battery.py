@@ -44,8 +44,8 @@ class Battery:
     def read(self) -> Charge | None:
         """Look at it now; None if there is none or it cannot be read.
 
-        No disk is read: the kernel asks the fuel gauge, over I2C in some ms. So once a minute it may be called in the
-        loop's thread.
+        No disk is read, but the kernel asks the fuel gauge over I2C: some ms, and longer with a bad driver. So it
+        belongs in a thread.
         """
         if self._path is None:
             return None
