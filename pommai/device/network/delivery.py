@@ -161,14 +161,17 @@ class Delivery:
                 self._refusals.setdefault(event.id, 0)
 
     async def _suspect(self, batch: Sequence[EventRecord], code: ErrorCode) -> None:
-        """The relay cannot read one of these."""
+        """The relay cannot read one of these; or it complains of something else, for its word names no event.
+
+        So what is urgent is never given up: alone and after all others, it is offered again and again.
+        """
         if len(batch) > 1:
             for event in batch:
                 self._refusals.setdefault(event.id, 0)
             return
         (event,) = batch
         self._refusals[event.id] = self._refusals.get(event.id, 0) + 1
-        if self._refusals[event.id] >= MAX_TRIES:
+        if self._refusals[event.id] >= MAX_TRIES and not event.urgent:
             await self._set_aside(event, code)
 
     async def _set_aside(self, event: EventRecord, code: ErrorCode) -> None:

@@ -402,6 +402,26 @@ async def test_one_poisonous_event_holds_up_no_other_and_is_set_aside_by_its_id(
 
 
 @in_virtual_time
+async def test_what_is_urgent_is_never_given_up_whatever_the_relay_complains_of() -> None:
+    refusals = 20
+
+    def grumpy(message: EventBatch) -> Iterable[AboutToy | Error]:
+        nonlocal refusals
+        if refusals and any(each.urgent for each in message.events):
+            refusals -= 1
+            return [Error(ErrorCode.BAD_MESSAGE)]
+        return storing(message)
+
+    async with rig(holding(event(0, urgent=True), *(event(n) for n in range(1, 4)))) as toy:
+        toy.wire.answers = grumpy
+        toy.wire.up()
+        await toy.wire.until(lambda: not refusals)
+        assert sorted(toy.cache.acknowledged) == ["e1", "e2", "e3"], "it holds up no other"
+        await asyncio.sleep(1000)
+        assert toy.cache.events == {}
+
+
+@in_virtual_time
 async def test_an_event_that_fits_in_no_message_is_set_aside_at_once() -> None:
     huge = EventRecord("huge", "tap", 1.7e9, True, {"k": "x" * MAX_EVENT_BYTES})
     async with rig(holding(huge, event(1))) as toy:
