@@ -24,8 +24,6 @@ HEAD = struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", 0, b"WAVE", b"fmt ", 16, 1, 1,
 
 Program = Callable[[str], str]
 
-needs_espeak = pytest.mark.skipif(find_espeak() is None, reason="espeak-ng is not installed")
-
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
@@ -52,7 +50,6 @@ def is_gone(pid_file: Path) -> bool:
     return not Path(f"/proc/{pid_file.read_text().strip()}").exists()
 
 
-@needs_espeak
 async def test_a_phrase_becomes_sound_that_lasts_about_as_long_as_it_should() -> None:
     text = next(phrase.text for phrase in starter.load() if phrase.id == "story-1")
     pcm = await speak(text)
@@ -60,7 +57,6 @@ async def test_a_phrase_becomes_sound_that_lasts_about_as_long_as_it_should() ->
     assert -35 <= level_dbfs(pcm) <= -10
 
 
-@needs_espeak
 async def test_the_first_sound_comes_before_the_last_is_made() -> None:
     text = " ".join(phrase.text for phrase in starter.load())
     async with aclosing(speech(text)) as pieces:
@@ -68,7 +64,6 @@ async def test_the_first_sound_comes_before_the_last_is_made() -> None:
     assert 0 < SPEECH.ms(len(piece)) < 300
 
 
-@needs_espeak
 @pytest.mark.parametrize(
     "text", ["--help", "-f /etc/passwd", "[[ hello", "<speak>hello</speak>", "caf\u00e9 \ud800 \u2603"]
 )
@@ -76,7 +71,6 @@ async def test_no_text_is_taken_for_anything_but_words(text: str) -> None:
     assert SPEECH.ms(len(await speak(text))) > 100
 
 
-@needs_espeak
 @pytest.mark.parametrize("text", ["", "   "])
 async def test_where_there_is_nothing_to_say_an_error_tells_so(text: str) -> None:
     with pytest.raises(HardwareError, match="gave no sound"):

@@ -16,7 +16,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from pommai import sqlite
 from pommai.device.mind.clock import WallClock
@@ -105,11 +104,7 @@ async def full_until_the_end(folder: Path) -> dict[str, Any]:
 
 async def full_while_it_runs(folder: Path) -> dict[str, Any]:
     """The disk runs full under a daemon's cache and has room again: nobody but its keeper tries the file."""
-    with patch.object(keeping, "RETRY_S", 0.05):
-        return await _full_while_it_runs(folder)
-
-
-async def _full_while_it_runs(folder: Path) -> dict[str, Any]:
+    keeping.RETRY_S = 0.05  # this process ends with the scenario
     async with opened(folder / "toy.db") as cache:
         await cache.append(event(0), durable=True)
         keeper = Keeper(cache, clock(), {ALLOWANCE: lambda: {"volume": 0.5}}, dict, _nothing)
