@@ -21,6 +21,23 @@ BITRATE_BPS: Final = 24_000
 COMPLEXITY: Final = 5
 """Measured on the wire budget's reference speech: 10 costs twice the CPU of 5 on a Cortex-A53 for little gain."""
 
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What an encoder is made for: `bitrate_bps` of payload, and whether it is to be light on the CPU.
+
+    A light one uses CELT alone and keeps what is below 8 kHz, which is all that recognisers hear; Opus's own choice for
+    speech adds SILK. For ten questions under noise, each five times (bench/RESULTS.md), it takes a fifth of the CPU.
+    """
+
+    bitrate_bps: int
+    light: bool
+
+
+FOR_EARS: Final = Tuning(BITRATE_BPS, light=False)
+FOR_A_RECOGNISER: Final = Tuning(22_000, light=True)
+"""Below `BITRATE_BPS`, since CELT uses its rate up: with this one short utterances stay under 38.4 kbit/s as well."""
+
 FRAME_LENGTHS_MS: Final = (60, 40, 20, 10)
 """The frame lengths used here, longest first (RFC 6716, 2.1.4)."""
 
@@ -66,8 +83,7 @@ class _Opus:
     encoder: Any
     decoder: Any
     ctl: Any
-    application: int
-    error: type[Exception]
+    constants: Any
 
 
 @functools.cache
@@ -79,7 +95,7 @@ def _opus() -> _Opus:
         raise MissingExtra("the package opuslib is not installed") from error
     except Exception as error:  # opuslib raises a bare Exception where the shared library is missing
         raise MissingExtra("the library libopus is not installed (Debian: libopus0)") from error
-    return _Opus(encoder, decoder, ctl, opuslib.APPLICATION_VOIP, opuslib.OpusError)
+    return _Opus(encoder, decoder, ctl, opuslib)
 
 
 def preload() -> None:
@@ -90,22 +106,22 @@ def preload() -> None:
 class OpusEncoder:
     """Mono PCM frames to Opus packets, tuned for speech.
 
-    Variable bit rate around `bitrate_bps` of payload, which no packet exceeds: Opus alone overshoots on steady sounds,
-    and the wire's budget must hold for every sound that a child may make.
+    Variable bit rate around the tuning's, which no packet exceeds: Opus alone overshoots on steady sounds, and the
+    wire's budget must hold for every sound that a child may make.
     """
 
-    def __init__(
-        self, audio_format: AudioFormat = SPEECH, bitrate_bps: int = BITRATE_BPS, complexity: int = COMPLEXITY
-    ) -> None:
-        """`complexity`: 0 to 10, Opus's own measure of how hard it tries."""
-        opus = _opus()
+    def __init__(self, tuning: Tuning = FOR_EARS, audio_format: AudioFormat = SPEECH) -> None:
+        opus, constants = _opus(), _opus().constants
+        application = constants.APPLICATION_RESTRICTED_LOWDELAY if tuning.light else constants.APPLICATION_VOIP
         self._format = audio_format
-        self._bitrate_bps = bitrate_bps
+        self._bitrate_bps = tuning.bitrate_bps
         self._encode = opus.encoder.libopus_encode
         self._destroy = opus.encoder.destroy
-        self._state = opus.encoder.create_state(audio_format.rate_hz, 1, opus.application)
-        opus.encoder.encoder_ctl(self._state, opus.ctl.set_bitrate, bitrate_bps)
-        opus.encoder.encoder_ctl(self._state, opus.ctl.set_complexity, complexity)
+        self._state = opus.encoder.create_state(audio_format.rate_hz, 1, application)
+        self._set(opus.ctl.set_bitrate, tuning.bitrate_bps)
+        self._set(opus.ctl.set_complexity, COMPLEXITY)
+        if tuning.light:
+            self._set(opus.ctl.set_max_bandwidth, constants.BANDWIDTH_WIDEBAND)
         self._pcm = (ctypes.c_int16 * audio_format.samples(max(FRAME_LENGTHS_MS)))()
         self._packet = ctypes.create_string_buffer(_MAX_PACKET_BYTES)
 
@@ -120,6 +136,9 @@ class OpusEncoder:
         if n_bytes <= 0:
             raise LocalProtocolError(f"libopus refused to encode a frame (code {n_bytes})")
         return self._packet.raw[:n_bytes]
+
+    def _set(self, setting: Any, value: int) -> None:
+        _opus().encoder.encoder_ctl(self._state, setting, value)
 
     def __del__(self) -> None:
         if hasattr(self, "_state"):

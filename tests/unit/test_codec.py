@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pommai.audio import SPEECH, level_dbfs
-from pommai.codec import BITRATE_BPS, FRAME_LENGTHS_MS, Framer, OpusDecoder, OpusEncoder, mulaw_decode, mulaw_encode
+from pommai.codec import (
+    FOR_A_RECOGNISER,
+    FOR_EARS,
+    FRAME_LENGTHS_MS,
+    Framer,
+    OpusDecoder,
+    OpusEncoder,
+    Tuning,
+    mulaw_decode,
+    mulaw_encode,
+    packet_ms,
+)
 from pommai.errors import AudioError, LocalProtocolError
 from tests.unit.test_audio import sine, snr_db
 
@@ -36,27 +47,38 @@ def best_snr_db(reference: bytes, actual: bytes) -> float:
     return max(snr_db(reference, actual[2 * delay :]) for delay in range(0, 480))
 
 
-def test_a_voice_survives_opus_at_24_kbit_s() -> None:
+TUNINGS = pytest.mark.parametrize("tuning", [FOR_EARS, FOR_A_RECOGNISER])
+
+
+@TUNINGS
+def test_a_voice_survives_opus(tuning: Tuning) -> None:
     pcm = vowel(0.6)
-    packets = Framer(OpusEncoder(), 60).push(pcm)
+    packets = Framer(OpusEncoder(tuning), 60).push(pcm)
     decoder = OpusDecoder()
     decoded = b"".join(decoder.decode(packet) for packet in packets)
     assert len(decoded) == len(pcm)
     assert best_snr_db(pcm[: len(pcm) // 2], decoded) > 10
 
 
+@TUNINGS
 @pytest.mark.parametrize("sound", [vowel(0.6), sine(1_000, 0.6), sine(200, 0.6), random.Random(1).randbytes(28_800)])
-def test_no_sound_makes_a_packet_above_the_bit_rate(sound: bytes) -> None:
-    encoder = OpusEncoder()
+def test_no_sound_makes_a_packet_above_the_bit_rate(tuning: Tuning, sound: bytes) -> None:
+    encoder = OpusEncoder(tuning)
     for ms in FRAME_LENGTHS_MS:
         frames = Framer(encoder, ms).push(sound)
-        assert max(map(len, frames)) * 8 / ms * 1000 <= BITRATE_BPS
+        assert max(map(len, frames)) * 8 / ms * 1000 <= tuning.bitrate_bps
 
 
+@TUNINGS
 @pytest.mark.parametrize("ms", FRAME_LENGTHS_MS)
-def test_every_frame_length_is_decoded_to_its_own(ms: int) -> None:
-    packet = OpusEncoder().encode(bytes(SPEECH.bytes(ms)))
-    assert SPEECH.ms(len(OpusDecoder().decode(packet))) == ms
+def test_every_frame_length_is_decoded_to_its_own(tuning: Tuning, ms: int) -> None:
+    packet = OpusEncoder(tuning).encode(bytes(SPEECH.bytes(ms)))
+    assert SPEECH.ms(len(OpusDecoder().decode(packet))) == packet_ms(packet) == ms
+
+
+def test_what_a_recogniser_gets_is_celt_up_to_8_khz() -> None:
+    packets = Framer(OpusEncoder(FOR_A_RECOGNISER), 60).push(vowel(0.6))
+    assert {packet[0] >> 3 for packet in packets} == {23}, "RFC 6716, table 2: CELT, wideband, 20 ms"
 
 
 @given(st.lists(st.integers(0, 4_000), max_size=12), st.sampled_from(FRAME_LENGTHS_MS))

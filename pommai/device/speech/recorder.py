@@ -11,7 +11,7 @@ import logging
 from typing import Final
 
 from pommai.audio import SPEECH, level_dbfs
-from pommai.codec import Framer, OpusEncoder
+from pommai.codec import FOR_A_RECOGNISER, Framer, OpusEncoder
 from pommai.device.ports import Mic, Uplink
 from pommai.errors import HardwareError, MissingExtra
 from pommai.protocol import FRAME_MS, UtteranceEnd, UtteranceStart
@@ -20,10 +20,6 @@ _log = logging.getLogger(__name__)
 
 SILENT_S: Final = 3.0
 """An open microphone that gives nothing for this long is broken; a sound card may take 1.6 s to begin."""
-
-COMPLEXITY: Final = 1
-"""Of the toy's encoder: less than half the CPU of 5, and the relay's recogniser hears the same words (ten sentences,
-no word wrong with either)."""
 
 QUIET_DBFS: Final = -50.0
 """A room in which nobody speaks; what is below it throughout is silence."""
@@ -57,7 +53,7 @@ class Recorder:
         self.forget()
         self._expect_sound()
         try:
-            self._framer = Framer(OpusEncoder(complexity=COMPLEXITY), FRAME_MS) if record else None
+            self._framer = Framer(OpusEncoder(FOR_A_RECOGNISER), FRAME_MS) if record else None
             self._mic.open(self._hear)
         except (HardwareError, MissingExtra) as error:
             _log.warning("recorder: the microphone failed, turn=%d: %s", turn, error)
