@@ -37,8 +37,9 @@ check: engines dev  ## format, lint, types and import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-bench: engines dev  ## measure engines, guardian, the toy's daemon, and ten turns of the demo
+bench: engines dev  ## measure engines, codec, guardian, the toy's daemon, and ten turns of the demo
 	@$(BIN)/python bench/engines.py
+	@$(BIN)/python -m bench.uplink_codec
 	@$(BIN)/python bench/guardian.py quoted attack holdout
 	@$(BIN)/python -m bench.device
 	@$(BIN)/pommai demo --turns 10 --json | tail -n 1

@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from pommai.codec import Framer, OpusEncoder
+from pommai.codec import FOR_A_RECOGNISER, Framer, OpusEncoder
 from pommai.protocol import FRAME_MS
 from pommai.relay.ports import ChatMessage, Role, Utterance
 from pommai.relay.providers.local_embedder import LocalEmbedder
@@ -104,7 +104,7 @@ async def measure(engines: Engines, rounds: int) -> None:
     for question in QUESTIONS:
         async with aclosing(tts.speak(question)) as pieces:
             pcm = b"".join([piece async for piece in pieces])
-        framer = Framer(OpusEncoder(), FRAME_MS)
+        framer = Framer(OpusEncoder(FOR_A_RECOGNISER), FRAME_MS)
         utterances.append(Utterance((*framer.push(pcm), *framer.flush())))
     table: dict[str, list[float]] = defaultdict(list)
     for utterance in utterances * rounds:

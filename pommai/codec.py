@@ -27,7 +27,7 @@ class Tuning:
     """What an encoder is made for: `bitrate_bps` of payload, and whether it is to be light on the CPU.
 
     A light one uses CELT alone and keeps what is below 8 kHz, which is all that recognisers hear; Opus's own choice for
-    speech adds SILK. For ten questions under noise, each five times (bench/RESULTS.md), it takes a fifth of the CPU.
+    speech adds SILK, at four times the CPU, and no more words are recognised (bench/RESULTS.md).
     """
 
     bitrate_bps: int
