@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
 import stat
 from collections.abc import AsyncIterator, Mapping
@@ -161,6 +162,29 @@ def test_the_socket_is_for_owner_and_group_and_is_gone_at_the_end(path: Path) ->
         assert not path.exists()
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize(
+    ("user", "is_there", "given"),
+    [(0, True, ["root:pommai"]), (0, False, ["root:pommai"]), (1000, True, [])],
+    ids=["root", "no such group", "no root"],
+)
+async def test_root_gives_the_socket_to_the_group_and_lives_without_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch, user: int, is_there: bool, given: list[str]
+) -> None:
+    asked: list[str] = []
+
+    def chown(what: Path, owner: str, group: str) -> None:
+        assert what == path and stat.S_IMODE(path.stat().st_mode) == 0o660
+        asked.append(f"{owner}:{group}")
+        if not is_there:
+            raise LookupError(f"no such group: {group!r}")
+
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(shutil, "chown", chown)
+    async with serving(path):
+        (answer,) = await ask(path, b'{"do": "a"}\n')
+    assert answer["ok"] and asked == given
 
 
 async def test_the_socket_of_a_dead_daemon_is_replaced(path: Path) -> None:
