@@ -19,7 +19,7 @@ from pommai.device.mind.events import (
     SpeakingStarted,
     TurnFailed,
 )
-from pommai.device.mind.lights import Mood
+from pommai.device.mind.lights import RELAY_MOODS, Mood
 from pommai.device.mind.states import RESTS
 from pommai.device.ports import (
     AboutToy,
@@ -113,7 +113,7 @@ class Inbox:
             case AudioFrame() | SpeakingEnd():
                 self.queue.put_nowait(message)
             case SpeakingStart(turn, mood):
-                self.mood = Mood(mood) if mood in list(Mood) else None
+                self.mood = Mood(mood) if mood in RELAY_MOODS else None
                 self.put(SpeakingStarted(turn))
             case Transcript(turn, text):
                 self._note(Heard(turn, text))

@@ -145,6 +145,9 @@ class OwnVoice(Protocol):
         What is to be remembered of the occasion (a call for help above all) is on disk before the first piece.
         """
 
+    def repeat(self, reply: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """`reply`, the relay's last one, which the child wants again; that it does is remembered in the same way."""
+
 
 class Allowance(Protocol):
     """What parents allow, as far as the toy knows, and how much of it is used."""

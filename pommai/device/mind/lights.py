@@ -155,6 +155,16 @@ def no_sound(seconds: float) -> Color:
     return RED if _is_on(seconds, 0.1, 0.9) else OFF
 
 
+def low_battery_at_rest(seconds: float) -> Color:
+    """As `low_battery`, and dim purple between: that the microphone stays closed can be seen all the same."""
+    return low_battery(seconds) if _is_on(seconds, 0.5, 1.5) else paused(seconds)
+
+
+def no_sound_at_rest(seconds: float) -> Color:
+    """As `no_sound`, and dim purple between."""
+    return no_sound(seconds) if _is_on(seconds, 0.1, 0.9) else paused(seconds)
+
+
 def trouble(seconds: float) -> Color:
     """Red and amber by turns, half a second each: a part of the toy does not work, and its log says which."""
     return RED if _is_on(seconds, 0.5, 0.5) else AMBER
@@ -179,7 +189,7 @@ def dark(seconds: float) -> Color:
 
 
 class Mood(StrEnum):
-    """What may be shown in place of the state's own pattern. The values are those of `SpeakingStart.mood`."""
+    """What may be shown in place of the state's own pattern."""
 
     ALERT = "alert"
     CELEBRATE = "celebrate"
@@ -189,6 +199,9 @@ class Mood(StrEnum):
     LOW_BATTERY = "low_battery"
     UPDATING = "updating"
 
+
+RELAY_MOODS: Final = frozenset({Mood.ALERT, Mood.CELEBRATE})
+"""Those that a relay may want with a reply: the values of `SpeakingStart.mood`. The others tell of the toy's body."""
 
 _PATTERNS: Final[dict[type[State], Pattern]] = {
     Booting: connecting,
@@ -221,6 +234,10 @@ _MOODS: Final[dict[Mood, tuple[Pattern, frozenset[type[State]]]]] = {
 """The pattern of a mood, and the states that it may cover: never one with an open microphone, and never an error."""
 
 
+_AT_REST: Final[dict[Pattern, Pattern]] = {low_battery: low_battery_at_rest, no_sound: no_sound_at_rest}
+"""What lasts would hide for hours that the toy rests."""
+
+
 def pattern_for(state: State, *moods: Mood) -> Pattern:
     """The pattern of the first of `moods` that may cover `state`, or else its own.
 
@@ -229,7 +246,7 @@ def pattern_for(state: State, *moods: Mood) -> Pattern:
     for mood in moods:
         pattern, covers = _MOODS[mood]
         if type(state) in covers:
-            return pattern
+            return _AT_REST.get(pattern, pattern) if isinstance(state, Paused) else pattern
     return _PATTERNS[type(state)]
 
 
@@ -245,6 +262,7 @@ _INTERVALS_S: Final[dict[Pattern, float]] = {
     thinking: 0.1,
     offline: 0.1,
     low_battery: 0.1,
+    low_battery_at_rest: 0.1,
     updating: 0.1,
     trouble: 0.1,
     speaking: 1.0,

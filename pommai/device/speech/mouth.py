@@ -47,10 +47,12 @@ class Mouth:
         self._voice = voice
         self._allowance = allowance
         self._player = Player(speaker, prebuffer_ms)
+        self._least_volume = 0.0
 
     def expect(self, turn: int) -> None:
         """The reply of `turn` begins, or goes on."""
-        self._player.volume = self._volume()
+        self._least_volume = 0.0
+        self.follow_volume()
         self._player.start(turn, self._inbox)
 
     def take(self, frame: AudioFrame) -> None:
@@ -70,24 +72,29 @@ class Mouth:
 
         Help is heard at `HELP_VOLUME` at least, also above the ceiling of the volume, and of a toy that is turned off.
         """
-        volume = self._volume()
-        self._player.volume = max(volume, HELP_VOLUME) if occasion is Occasion.HELP else volume
-        if occasion is Occasion.REPEAT and self._player.repeat(turn, self._inbox):
-            return
+        self._least_volume = HELP_VOLUME if occasion is Occasion.HELP else 0.0
+        self.follow_volume()
+        last = self._player.last_reply() if occasion is Occasion.REPEAT else None
         if occasion in (Occasion.ACTIVITY, Occasion.HELP, Occasion.PHRASE):
             self._player.forget_last()
-        if self._voice is None:
-            self._inbox.put(PlaybackFinished(turn))
+        if self._voice is not None:
+            speech = self._voice.speak(occasion, phrase) if last is None else self._voice.repeat(last)
+            self._player.play(turn, speech, self._inbox)
+        elif last is not None:
+            self._player.play(turn, last, self._inbox)
         else:
-            self._player.play(turn, self._voice.speak(occasion, phrase), self._inbox)
+            self._inbox.put(PlaybackFinished(turn))
+
+    def follow_volume(self) -> None:
+        """The volume that is allowed may be another now: so is that of what is being said."""
+        self._player.volume = max(self._volume(), self._least_volume)
 
     def make(self, earcon: Earcon) -> float:
         """Make a short sound, if this toy does and nothing else is heard; the seconds until it has died away."""
         pcm = self.earcons.get(earcon)
-        if pcm is None:
+        if pcm is None or not self._player.make(pcm, self._volume()):
             return 0.0
-        self._player.volume = self._volume()
-        self._player.make(pcm)
+        self._least_volume = 0.0
         return SPEECH.ms(len(pcm)) / 1000 + ECHO_S
 
     def hush(self) -> float:

@@ -75,6 +75,13 @@ class CachedVoice:
         written = self._write_down("help", urgent=True) if occasion is Occasion.HELP else None
         return self._heard(occasion, self._speech(occasion, phrase, written))
 
+    async def repeat(self, reply: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """See `ports.OwnVoice`."""
+        async with aclosing(reply):
+            await self._known(self._activity(Occasion.REPEAT, "reply"), Occasion.REPEAT)
+            async for pcm in reply:
+                yield pcm
+
     async def _heard(self, occasion: Occasion, speech: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
         """`speech`, or the last resort if there is none of it, whatever its reason."""
         spoken = False
@@ -94,12 +101,7 @@ class CachedVoice:
     ) -> AsyncGenerator[bytes, None]:
         """All that is said on one occasion, when what is to be remembered of it is `written`."""
         phrases = await self._chosen(occasion, phrase)
-        if written is None and not self._status().online:  # parents will want to know what the toy did without them
-            said = phrases[0].id if phrases else "none"
-            written = self._write_down("activity", durable=True, occasion=occasion.value, phrase=said)
-        if written is not None and not (await asyncio.wait({written}, timeout=self._patience_s))[0]:
-            self._patience_s = HUNG_S
-            _log.error("own voice: the disk is too slow to wait for, code=%s", occasion)
+        await self._known(written or self._activity(occasion, *(chosen.id for chosen in phrases)), occasion)
         for chosen in phrases:
             async with aclosing(self._sound(chosen)) as pieces:
                 async for pcm in pieces:
@@ -169,6 +171,20 @@ class CachedVoice:
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         return task
+
+    def _activity(self, occasion: Occasion, *said: str) -> asyncio.Task[None] | None:
+        """Write down what the toy does without a network: parents will want to know. `said`: ids, in their order."""
+        if self._status().online:
+            return None
+        phrases = {f"phrase_{number}" if number > 1 else "phrase": id for number, id in enumerate(said, start=1)}
+        data = {"occasion": occasion.value, "phrase": "none", **phrases}
+        return self._write_down("activity", urgent=False, durable=True, **data)
+
+    async def _known(self, written: asyncio.Task[None] | None, occasion: Occasion) -> None:
+        """Wait until it is on the disk, but no longer than a child waits."""
+        if written is not None and not (await asyncio.wait({written}, timeout=self._patience_s))[0]:
+            self._patience_s = HUNG_S
+            _log.error("own voice: the disk is too slow to wait for, code=%s", occasion)
 
     async def _asked(self, asking: Coroutine[Any, Any, T], otherwise: T) -> T:
         """What the cache answers; `otherwise` if it fails, or takes longer than a child waits."""

@@ -40,7 +40,10 @@ class PlayerListener(Protocol):
 
 
 class Player:
-    """One speaker's player. `prebuffer_ms`: sound to gather before the first is played. `volume`: 0.0 to 1.0."""
+    """One speaker's player. `prebuffer_ms`: sound to gather before the first is played.
+
+    `volume`: 0.0 to 1.0; a change is heard at once, also in what is being played.
+    """
 
     def __init__(self, speaker: Speaker, prebuffer_ms: float = 120.0) -> None:
         self._speaker = speaker
@@ -85,22 +88,25 @@ class Player:
         self._hush()
         self._begin(turn, pieces, listener)
 
-    def repeat(self, turn: int, listener: PlayerListener) -> bool:
-        """Play the last reply once more, as what `turn` has to say. False if there is none."""
-        if self._last is None or not self._last.packets:
-            return False
-        self.play(turn, self._last.again(), listener)
-        return True
+    def last_reply(self) -> AsyncGenerator[bytes, None] | None:
+        """The last reply once more, to be played; None if there is none."""
+        return None if self._last is None or not self._last.packets else self._last.again()
 
     def forget_last(self) -> None:
         """The toy has said something else since: there is no last reply any more."""
         self._last = None
 
-    def make(self, earcon: bytes) -> None:
-        """Play a short sound (PCM), unless something else is heard. What is played next waits for its end."""
-        if self._task is None or self._task.done() or (self._reply is not None and self._reply.is_dry):
-            self._quiet(self._earcon)
-            self._earcon = asyncio.create_task(self._write_earcon(earcon), name="earcon")
+    def make(self, earcon: bytes, volume: float) -> bool:
+        """Play a short sound (PCM) at `volume`, unless something else is heard; whether it is played.
+
+        What is played next waits for its end.
+        """
+        if not (self._task is None or self._task.done() or (self._reply is not None and self._reply.is_dry)):
+            return False
+        self.volume = volume
+        self._quiet(self._earcon)
+        self._earcon = asyncio.create_task(self._write_earcon(earcon), name="earcon")
+        return True
 
     async def finish_earcon(self) -> None:
         """Return when the last earcon has been heard."""
@@ -158,9 +164,8 @@ class Player:
             listener.playback_finished(turn)
 
     async def _write(self, pcm: bytes) -> None:
-        pcm = quieter(pcm, self.volume)
         for start in range(0, len(pcm), SPEECH.bytes(PIECE_MS)):
-            await self._speaker.write(pcm[start : start + SPEECH.bytes(PIECE_MS)])
+            await self._speaker.write(quieter(pcm[start : start + SPEECH.bytes(PIECE_MS)], self.volume))
 
     async def _write_earcon(self, pcm: bytes) -> None:
         try:

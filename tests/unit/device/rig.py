@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 
 from pommai.audio import SPEECH
 from pommai.codec import OpusEncoder
@@ -130,6 +130,12 @@ class FakeVoice:
         self.diary.lines.append(f"says {occasion} {phrase}".strip())
         for _ in range(5 * self.times):
             yield WORDS[: len(WORDS) // 5]
+
+    async def repeat(self, reply: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        self.diary.lines.append("repeats")
+        async with aclosing(reply):
+            async for pcm in reply:
+                yield pcm
 
 
 class FakeAllowance:

@@ -185,7 +185,14 @@ async def test_what_is_about_the_toy_goes_to_its_upkeep_and_to_nobody_else() -> 
 
 
 @pytest.mark.parametrize(
-    ("sent", "mood"), [("celebrate", Mood.CELEBRATE), ("alert", Mood.ALERT), (None, None), ("furious", None)]
+    ("sent", "mood"),
+    [
+        ("celebrate", Mood.CELEBRATE),
+        ("alert", Mood.ALERT),
+        (None, None),
+        ("furious", None),
+        *((mood.value, None) for mood in Mood if mood not in (Mood.CELEBRATE, Mood.ALERT)),
+    ],
 )
 @in_virtual_time
 async def test_the_mood_of_a_reply_is_kept_for_whoever_shows_it(sent: str | None, mood: Mood | None) -> None:

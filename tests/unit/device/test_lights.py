@@ -45,6 +45,7 @@ DARK: Percent = (0, 0, 0)
 RED: Percent = (100, 0, 0)
 AMBER: Percent = (100, 50, 0)
 BLUE: Percent = (0, 0, 100)
+DIM_PURPLE: Percent = (9, 0, 15)
 
 GOLDEN: dict[Pattern, dict[float, Percent]] = {
     lights.idle: {0: DARK, 1: (0, 0, 15), 2: (0, 0, 30), 3: (0, 0, 15), 4: DARK, 402: (0, 0, 30)},
@@ -91,6 +92,8 @@ GOLDEN: dict[Pattern, dict[float, Percent]] = {
     lights.no_sound: {0: RED, 0.09: RED, 0.11: DARK, 0.99: DARK, 1.01: RED, 1.11: DARK},
     lights.trouble: {0: RED, 0.49: RED, 0.51: AMBER, 0.99: AMBER, 1.01: RED},
     lights.low_battery: {0: RED, 0.49: RED, 0.51: DARK, 1.99: DARK, 2.01: RED},
+    lights.no_sound_at_rest: {0: RED, 0.09: RED, 0.11: DIM_PURPLE, 0.99: DIM_PURPLE, 1.01: RED},
+    lights.low_battery_at_rest: {0: RED, 0.49: RED, 0.51: DIM_PURPLE, 1.99: DIM_PURPLE, 2.01: RED},
     lights.celebrate: {0: RED, 1 / 6: (100, 100, 0), 1 / 3: (0, 100, 0), 2 / 3: BLUE, 1: RED},
     lights.test: {0: RED, 0.99: RED, 1.01: (0, 100, 0), 2.5: BLUE, 3.99: (100, 100, 100), 4.01: RED},
     lights.dark: {0: DARK, 60: DARK},
@@ -155,9 +158,9 @@ COVERED: dict[Mood, set[type[State]]] = {
     Mood.ALERT: {Idle, Offline, Paused, Connecting, Thinking, Speaking, Playing},
     Mood.CELEBRATE: {Idle, Offline, Paused, Connecting, Thinking, Speaking, Playing},
     Mood.TEST: {Idle, Offline, Paused, Connecting, Thinking, Speaking, Playing},
-    Mood.NO_SOUND: {Idle, Offline, Paused, Connecting},
+    Mood.NO_SOUND: {Idle, Offline, Connecting},
     Mood.TROUBLE: {Idle, Offline, Paused, Connecting},
-    Mood.LOW_BATTERY: {Idle, Offline, Paused},
+    Mood.LOW_BATTERY: {Idle, Offline},
     Mood.UPDATING: {Idle},
 }
 
@@ -174,6 +177,14 @@ def test_a_mood_is_shown_where_it_may_be(mood: Mood) -> None:
         Mood.UPDATING: lights.updating,
     }[mood]
     assert {type(state) for state in STATES if pattern_for(state, mood) is shown} == COVERED[mood]
+
+
+def test_what_is_wrong_for_long_does_not_hide_that_the_toy_rests() -> None:
+    resting = Paused(1, ErrorCode.PAUSED, Idle(1))
+    for mood in (Mood.NO_SOUND, Mood.LOW_BATTERY):
+        pictures = [percent(pattern_for(resting, mood)(n / 100)) for n in range(400)]
+        assert set(pictures) == {RED, DIM_PURPLE}
+        assert pictures.count(DIM_PURPLE) >= 300
 
 
 @pytest.mark.parametrize("mood", Mood)
@@ -197,6 +208,8 @@ BLINKS = {
     lights.no_sound,
     lights.trouble,
     lights.low_battery,
+    lights.no_sound_at_rest,
+    lights.low_battery_at_rest,
     lights.updating,
     lights.test,
 }
@@ -215,7 +228,13 @@ def test_no_step_of_a_smooth_pattern_is_coarse(pattern: Pattern) -> None:
 
 @pytest.mark.parametrize("pattern", sorted(BLINKS, key=repr), ids=lambda pattern: pattern.__name__)
 def test_no_blink_falls_between_two_pictures(pattern: Pattern) -> None:
-    shortest_s = {lights.low_battery: 0.5, lights.trouble: 0.5, lights.updating: 0.5, lights.test: 1.0}
+    shortest_s = {
+        lights.low_battery: 0.5,
+        lights.low_battery_at_rest: 0.5,
+        lights.trouble: 0.5,
+        lights.updating: 0.5,
+        lights.test: 1.0,
+    }
     assert interval_s(pattern, 0.0) <= 0.4 * shortest_s.get(pattern, 0.1)
 
 

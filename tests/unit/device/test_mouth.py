@@ -72,8 +72,19 @@ async def test_the_last_reply_is_repeated_from_memory_without_a_network() -> Non
     head.mouth.say(3, Occasion.REPEAT, "")
     await asyncio.sleep(2)
     assert head.speaker.take_heard() == decoded(sound), "what the toy says of itself is not what a child wants again"
-    assert head.diary.take() == ["says status"]
+    assert head.diary.take() == ["says status", "repeats"], "whoever writes it down knows of it"
     assert head.finished() == [PlaybackFinished(1), PlaybackFinished(2), PlaybackFinished(3)]
+    await head.mouth.aclose()
+
+
+@in_virtual_time
+async def test_a_toy_without_words_repeats_the_last_reply_too() -> None:
+    head, sound = Head(voice=False), packets(4)
+    await head.reply(1, sound)
+    head.mouth.say(2, Occasion.REPEAT, "")
+    await asyncio.sleep(2)
+    assert head.speaker.take_heard() == decoded(sound) * 2
+    assert head.finished() == [PlaybackFinished(1), PlaybackFinished(2)]
     await head.mouth.aclose()
 
 
@@ -137,6 +148,41 @@ async def test_help_is_never_too_soft_to_be_heard(volume: float) -> None:
     head.mouth.say(2, Occasion.ACTIVITY, "")
     await asyncio.sleep(1)
     assert head.speaker.take_heard() == quieter(WORDS, max(volume, 0.3)) + quieter(WORDS, volume)
+    await head.mouth.aclose()
+
+
+@pytest.mark.parametrize(
+    ("occasion", "volume", "heard"),
+    [(Occasion.ACTIVITY, 0.1, 0.1), (Occasion.HELP, 0.0, HELP_VOLUME), (Occasion.HELP, 0.5, 0.5)],
+)
+@in_virtual_time
+async def test_what_is_being_said_follows_the_volume_and_help_stays_loud_enough(
+    occasion: Occasion, volume: float, heard: float
+) -> None:
+    allowance = FakeAllowance()
+    head = Head(allowance=allowance)
+    head.mouth.say(1, occasion, "")
+    await asyncio.sleep(0.15)
+    allowance.volume = volume
+    head.mouth.follow_volume()
+    await asyncio.sleep(1)
+    assert head.speaker.take_heard().endswith(quieter(WORDS[: len(WORDS) // 2], heard))
+    await head.reply(2, packets(4))
+    assert head.speaker.take_heard() == quieter(decoded(packets(4)), volume)
+    await head.mouth.aclose()
+
+
+@in_virtual_time
+async def test_an_earcon_that_is_not_made_takes_no_time_and_leaves_the_volume_of_help() -> None:
+    allowance = FakeAllowance()
+    allowance.volume = 0.0
+    head = Head(allowance=allowance)
+    head.mouth.say(1, Occasion.HELP, "")
+    await asyncio.sleep(0.15)
+    assert head.mouth.make(Earcon.END) == 0.0
+    head.mouth.follow_volume()
+    await asyncio.sleep(1)
+    assert head.speaker.take_heard() == quieter(WORDS, HELP_VOLUME)
     await head.mouth.aclose()
 
 

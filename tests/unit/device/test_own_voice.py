@@ -248,12 +248,41 @@ async def test_what_the_toy_does_without_a_network_is_on_disk_before_it_is_heard
     async with aclosing(teddy.voice.speak(Occasion.ACTIVITY)) as pieces:
         await anext(pieces)
         assert ("activity", True) in teddy.shelf.log
-    assert teddy.shelf.events[0].data == {"occasion": "activity", "phrase": "greeting-1"}
+    assert teddy.shelf.events[0].data == {"occasion": "activity", "phrase": "greeting-1", "phrase_2": "affection-1"}
+
+
+async def test_all_that_the_toy_says_without_a_network_is_written() -> None:
+    teddy = Teddy()
+    teddy.shelf.recordings |= {"greeting-1": sound(8000), "affection-1": sound(8000)}
+    await teddy.say(Occasion.ACTIVITY)
+    await teddy.say(Occasion.STATUS)
+    assert [event.data for event in teddy.shelf.events] == [
+        {"occasion": "activity", "phrase": "greeting-1", "phrase_2": "affection-1"},
+        {"occasion": "status", "phrase": "offline-1", "phrase_2": "volume_medium-1"},
+    ]
+
+
+async def test_a_reply_that_is_repeated_without_a_network_is_on_disk_before_it_is_heard() -> None:
+    closed: list[bool] = []
+
+    async def reply() -> AsyncGenerator[bytes, None]:
+        try:
+            yield BEEP
+            yield b"no more"
+        finally:
+            closed.append(True)
+
+    teddy = Teddy()
+    async with aclosing(teddy.voice.repeat(reply())) as pieces:
+        assert await anext(pieces) == BEEP
+        assert [event.data for event in teddy.shelf.events] == [{"occasion": "repeat", "phrase": "reply"}]
+    assert closed
 
 
 async def test_with_a_network_parents_know_already() -> None:
     teddy = Teddy(online=True)
     await teddy.say(Occasion.ACTIVITY)
+    assert await anext(teddy.voice.repeat(teddy.voice.speak(Occasion.REPEAT)))
     assert teddy.shelf.events == []
 
 

@@ -52,7 +52,7 @@ async def test_a_reply_that_comes_at_once_is_played_whole_and_in_real_time() -> 
     await asyncio.sleep(2)
     assert speaker.take_heard() == decoded(sound)
     assert notebook.lines == [("began", 7, 0), ("finished", 7, 600)]
-    assert speaker.underruns == 0
+    assert speaker.gaps_ms == []
     await player.aclose()
 
 
@@ -282,9 +282,9 @@ async def test_a_reply_that_is_started_again_goes_on_where_it_is() -> None:
 async def test_the_last_reply_is_repeated_from_its_beginning_even_if_it_was_cut_off() -> None:
     speaker, notebook, sound = VirtualSpeaker(), Notebook(), packets(10)
     player = Player(speaker)
-    assert not player.repeat(1, notebook)
+    assert not repeated(player, 1, notebook)
     player.start(1, notebook)
-    assert not player.repeat(1, notebook), "nothing of it has come"
+    assert not repeated(player, 1, notebook), "nothing of it has come"
     player.start(2, notebook)
     for sequence in range(10):
         player.push(AudioFrame(2, sequence, sound[sequence]))
@@ -292,12 +292,12 @@ async def test_the_last_reply_is_repeated_from_its_beginning_even_if_it_was_cut_
     player.stop()
     speaker.take_heard()
     for turn in (3, 4):
-        assert player.repeat(turn, notebook)
+        assert repeated(player, turn, notebook)
         await asyncio.sleep(1)
         assert speaker.take_heard() == decoded(sound)
         assert notebook.lines[-1][:2] == ("finished", turn)
     player.forget_last()
-    assert not player.repeat(5, notebook)
+    assert not repeated(player, 5, notebook)
     await player.aclose()
 
 
@@ -311,10 +311,18 @@ async def test_a_broken_packet_is_concealed_when_it_is_repeated_too() -> None:
     player.end(1)
     await asyncio.sleep(1)
     speaker.take_heard()
-    assert player.repeat(2, notebook)
+    assert repeated(player, 2, notebook)
     await asyncio.sleep(1)
     assert len(speaker.take_heard()) == 4 * FRAME_BYTES
     await player.aclose()
+
+
+def repeated(player: Player, turn: int, notebook: Notebook) -> bool:
+    """Play the last reply once more, if there is one; whether there was."""
+    last = player.last_reply()
+    if last is not None:
+        player.play(turn, last, notebook)
+    return last is not None
 
 
 async def pieces(*them: bytes, slowly_s: float = 0.0) -> AsyncGenerator[bytes, None]:
@@ -369,8 +377,7 @@ async def test_a_source_that_is_stopped_is_closed() -> None:
 async def test_an_earcon_is_heard_at_the_volume_of_the_rest_and_told_to_nobody() -> None:
     speaker = VirtualSpeaker()
     player = Player(speaker)
-    player.volume = 0.5
-    player.make(EARCON)
+    assert player.make(EARCON, 0.5)
     await player.finish_earcon()
     assert speaker.take_heard() == quieter(EARCON, 0.5)
     await player.finish_earcon()
@@ -381,7 +388,7 @@ async def test_an_earcon_is_heard_at_the_volume_of_the_rest_and_told_to_nobody()
 async def test_what_is_played_next_waits_for_the_end_of_an_earcon() -> None:
     speaker, notebook, sound = MonitoredSpeaker(), Notebook(), packets(3)
     player = Player(speaker)
-    player.make(EARCON)
+    player.make(EARCON, 1.0)
     await asyncio.sleep(0.05)
     player.start(1, notebook)
     for sequence, packet in enumerate(sound):
@@ -399,14 +406,22 @@ async def test_no_earcon_is_made_while_something_is_played_and_a_new_one_ends_th
 ) -> None:
     speaker, notebook = VirtualSpeaker(), Notebook()
     player = Player(speaker)
+    player.volume = 0.5
     player.play(1, pieces(LOUD, LOUD), notebook)
     await asyncio.sleep(0.05)
-    player.make(EARCON)
+    assert not player.make(EARCON, 0.0)
+    assert player.volume == 0.5, "of what is heard"
+    player.volume = 1.0  # heard from the next piece on
     await asyncio.sleep(1)
-    assert speaker.take_heard() == LOUD * 2
-    player.make(EARCON)
+    heard, soft = speaker.take_heard(), quieter(LOUD * 2, 0.5)
+    louder = next(
+        n for n in range(0, len(soft), SPEECH.bytes(20)) if heard[n] != soft[n] or heard[n + 1] != soft[n + 1]
+    )
+    assert heard == soft[:louder] + (LOUD * 2)[louder:]
+    assert 50 <= SPEECH.ms(louder) <= 110 + 20, "no later than what the speaker had already"
+    player.make(EARCON, 1.0)
     await asyncio.sleep(0.1)
-    player.make(SOFT)
+    player.make(SOFT, 1.0)
     await asyncio.sleep(1)
     assert speaker.take_heard() == EARCON[: SPEECH.bytes(100)] + SOFT
     assert caplog.text == "", "two sounds met"
@@ -423,10 +438,10 @@ async def test_an_earcon_is_heard_in_a_reply_that_has_run_dry_and_what_comes_wai
     for sequence, packet in enumerate(sound[:4]):
         player.push(AudioFrame(1, sequence, packet))
     await asyncio.sleep(0.1)
-    player.make(EARCON)
+    player.make(EARCON, 1.0)
     await asyncio.sleep(1)
     assert EARCON not in speaker.take_heard(), "the reply was being heard"
-    player.make(EARCON)
+    player.make(EARCON, 1.0)
     await asyncio.sleep(0.05)
     for sequence, packet in enumerate(sound[4:], start=4):
         player.push(AudioFrame(1, sequence, packet))
@@ -448,7 +463,7 @@ async def test_an_earcon_right_after_a_stop_is_heard() -> None:
     player.play(1, pieces(LOUD, LOUD, LOUD), notebook)
     await asyncio.sleep(0.1)
     assert player.stop()
-    player.make(EARCON)
+    player.make(EARCON, 1.0)
     await player.finish_earcon()
     assert speaker.take_heard() == LOUD + EARCON
     assert not player.stop(), "nothing was to be heard any more"
@@ -459,7 +474,7 @@ async def test_an_earcon_right_after_a_stop_is_heard() -> None:
 async def test_a_stop_ends_an_earcon_too() -> None:
     speaker = VirtualSpeaker()
     player = Player(speaker)
-    player.make(EARCON)
+    player.make(EARCON, 1.0)
     await asyncio.sleep(0.1)
     assert player.stop()
     await asyncio.sleep(1)
@@ -470,7 +485,7 @@ async def test_a_stop_ends_an_earcon_too() -> None:
 @in_virtual_time
 async def test_an_earcon_that_nobody_can_hear_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     player = Player(BrokenSpeaker())
-    player.make(EARCON)
+    player.make(EARCON, 1.0)
     await player.finish_earcon()
     assert "no earcon" in caplog.text
     await player.aclose()

@@ -378,7 +378,7 @@ async def test_without_a_microphone_gestures_are_answered_all_the_same() -> None
 
 @in_virtual_time
 async def test_a_toy_without_libopus_shows_it_at_the_press_and_lives_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(**_: object) -> None:
+    def missing(*_: object, **__: object) -> None:
         raise MissingExtra("no libopus")
 
     monkeypatch.setattr(recorder, "OpusEncoder", missing)
