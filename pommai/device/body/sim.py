@@ -173,11 +173,12 @@ class VirtualMic:
 class VirtualSpeaker:
     """A speaker in real time that remembers what was heard of it: a flushed sound stops at the sample it had reached.
 
-    `underruns` counts the gaps inside a flow of sound, between one drain or flush and the next.
+    What was heard of it is kept without its pauses; `gaps_ms` tells how long the unwanted ones were: those inside a flow
+    of sound, between one drain or flush and the next.
     """
 
     def __init__(self) -> None:
-        self.underruns = 0
+        self.gaps_ms: list[float] = []
         self._queued: deque[tuple[float, bytes]] = deque()
         self._heard = bytearray()
         self._until_s = 0.0
@@ -192,7 +193,7 @@ class VirtualSpeaker:
             raise HardwareError("two sounds are written at once")
         now_s = self._settle()
         if self._is_flowing and self._until_s < now_s:
-            self.underruns += 1
+            self.gaps_ms.append((now_s - self._until_s) * 1000)
         self._is_flowing = True
         start_s = max(now_s, self._until_s)
         self._queued.append((start_s, pcm))

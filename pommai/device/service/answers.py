@@ -188,6 +188,7 @@ class Answers:
             raise RefusedError("a real speaker does not remember", remedy="Listen; or set sound.kind = 'virtual'.")
         path, pcm = Path(str(request.get("path", ""))), self._unwritten + speaker.take_heard()
         self._unwritten = b""
+        gaps_ms, speaker.gaps_ms = speaker.gaps_ms, []
         try:
             await asyncio.to_thread(write_wav, path, pcm)
         except OSError as error:
@@ -196,7 +197,7 @@ class Answers:
         except ValueError as error:
             self._unwritten = pcm + self._unwritten
             raise RefusedError(f"{str(path)!r} cannot be the name of a file") from error
-        return {"path": str(path), "heard_ms": SPEECH.ms(len(pcm))}
+        return {"path": str(path), "heard_ms": SPEECH.ms(len(pcm)), "gaps_ms": gaps_ms}
 
 
 def _number(request: Request, name: str, least: float, most: float) -> float:
