@@ -24,6 +24,9 @@ POLL_S: Final = 0.02
 NEXT_PICTURE_S: Final = 0.1
 TOKEN: Final = "POMMAI_RELAY_TOKEN"
 
+AWAY: Final = ("connecting", "offline")
+"""The states of a toy that reaches nobody."""
+
 Status = dict[str, Any]
 
 
@@ -87,7 +90,7 @@ class Pommaid:
 
     `sections` are added to its settings, `env` to its environment; `before`: words that go before the command, such as
     `unshare`. An empty `token` leaves it to the settings. `seen`: what the toy looked like each time that it was asked,
-    over all its lives. `heard`: all that `hear` brought.
+    over all its lives. `heard`: all that `hear` brought; `gaps_ms`: how long each silence in it was that nobody wanted.
     """
 
     folder: Path
@@ -98,6 +101,7 @@ class Pommaid:
     before: Sequence[str] = ()
     seen: list[Sight] = field(default_factory=list)
     heard: bytearray = field(default_factory=bytearray)
+    gaps_ms: list[float] = field(default_factory=list)
     process: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> Self:
@@ -206,12 +210,13 @@ class Pommaid:
             await asyncio.sleep(POLL_S)
 
     async def hear(self) -> bytes:
-        """What was heard of the toy since the last time, without the pauses in between; added to `heard`."""
+        """What was heard of the toy since the last time, without the pauses in between; see `heard`, `gaps_ms`."""
         path = self.folder / "heard.wav"
         answer = await self.ask("heard", path=str(path))
         assert answer["ok"], answer
         pcm = read_recording(path).pcm if answer["heard_ms"] else b""
         self.heard += pcm
+        self.gaps_ms += answer["gaps_ms"]
         return pcm
 
     async def until_heard(self, ms: float) -> None:
@@ -221,6 +226,25 @@ class Pommaid:
             while len(self.heard) < enough:
                 await self.hear()
                 await asyncio.sleep(POLL_S)
+
+    async def says(self, **press: Any) -> bytes:
+        """What it says of its own after a press, while it reaches nobody; heard to its end."""
+        await self.hear()
+        start = len(self.heard)
+        await self.press(**press)
+        await self.until_heard(20)
+        await self.until(lambda status: status["state"] in AWAY, 60)
+        await self.hear()
+        return bytes(self.heard[start:])
+
+    async def until_seen(self, state: str, *colors: str) -> None:
+        """Look until the light has shown all of `colors` in a state, from now on; it may show no other."""
+        before, self.seen = self.seen, []
+        try:
+            await self.until(lambda _: not self.lights(state) <= set(colors) or self.lights(state) == set(colors))
+            assert self.lights(state) == set(colors), f"it is {state}"
+        finally:
+            self.seen = before + self.seen
 
     def states(self) -> list[str]:
         """The states that were seen, each once in a row."""

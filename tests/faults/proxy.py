@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Final
 
 PIECE_BYTES: Final = 1024
@@ -18,6 +18,10 @@ PIECE_BYTES: Final = 1024
 
 BUFFER_BYTES: Final = 4096
 """What waits inside the proxy itself, for each direction."""
+
+TEXT: Final = 0x81
+SOUND: Final = 0x82
+"""The first byte of a frame that the relay sends (RFC 6455, 5.2): none of them is in parts."""
 
 
 def free_port() -> int:
@@ -45,6 +49,8 @@ class Proxy:
         """Half open: what comes is taken and goes nowhere; neither side is told."""
         self.mutes_after_welcome = False
         """Of a WebSocket that is opened from now on, the relay's first message goes through and nothing after it."""
+        self._packets = 0
+        self._stalls_ms: dict[int, float] = {}
         self._flows = asyncio.Event()
         self._flows.set()
         self._server: asyncio.Server | None = None
@@ -94,6 +100,10 @@ class Proxy:
         await asyncio.sleep(ms / 1000)
         self.let_go()
 
+    def stall_before(self, stalls_ms: Mapping[int, float]) -> None:
+        """Hold everything for so long before these packets of sound, counted from 0, which is the next to come down."""
+        self._packets, self._stalls_ms = 0, dict(stalls_ms)
+
     def half_open(self, *, up: bool = True, down: bool = True) -> None:
         """Swallow what comes from now on, without a word to anyone. `heal` ends it, for new connections as well."""
         self.swallows_up, self.swallows_down = up, down
@@ -141,29 +151,47 @@ class Proxy:
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool) -> None:
         """Carry bytes until the end of the stream or of the connection."""
         with suppress(OSError):
-            if self.mutes_after_welcome and not up:
-                await _welcome(reader, writer)
-                self.swallows_down = True
-            while piece := await reader.read(PIECE_BYTES):
-                if self.bytes_per_s:
-                    await asyncio.sleep(len(piece) / self.bytes_per_s)
-                await self._flows.wait()
-                if not (self.swallows_up if up else self.swallows_down):
-                    writer.write(piece)
-                    await writer.drain()
+            async with aclosing(_pieces(reader) if up else _frames(reader)) as pieces:
+                async for piece in pieces:
+                    await self._carry(piece, writer, up=up)
             while self.swallows_up or self.swallows_down:  # noqa: ASYNC110 - nobody learns that the peer has gone
                 await asyncio.sleep(0.05)
 
+    async def _carry(self, piece: bytes, writer: asyncio.StreamWriter, *, up: bool) -> None:
+        if self.bytes_per_s:
+            await asyncio.sleep(len(piece) / self.bytes_per_s)
+        if not up and piece[0] == SOUND:
+            if ms := self._stalls_ms.pop(self._packets, 0.0):
+                await self.stall(ms)
+            self._packets += 1
+        await self._flows.wait()
+        if not (self.swallows_up if up else self.swallows_down):
+            writer.write(piece)
+            await writer.drain()
+        if not up and piece[0] == TEXT and self.mutes_after_welcome:
+            self.swallows_down = True
 
-async def _welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Carry the answer to the upgrade and the first frame (RFC 6455, 5.2), unless the connection ends before."""
-    with suppress(asyncio.IncompleteReadError):
-        writer.write(await reader.readuntil(b"\r\n\r\n"))
-        head = await reader.readexactly(2)
-        size = head[1] & 0x7F
-        longer = await reader.readexactly(2) if size == 126 else b""
-        frame = await reader.readexactly(int.from_bytes(longer, "big") if longer else size)
-        writer.write(head + longer + frame)
+
+async def _pieces(reader: asyncio.StreamReader) -> AsyncGenerator[bytes, None]:
+    """What comes, as it comes."""
+    while piece := await reader.read(PIECE_BYTES):
+        yield piece
+
+
+async def _frames(reader: asyncio.StreamReader) -> AsyncGenerator[bytes, None]:
+    """What a WebSocket server sends: the answer to the upgrade, then frame by frame (RFC 6455, 5.2)."""
+    try:
+        yield (answer := await reader.readuntil(b"\r\n\r\n"))
+        while answer.startswith(b"HTTP/1.1 101 "):
+            head = await reader.readexactly(2)
+            size = head[1] & 0x7F
+            longer = await reader.readexactly({126: 2, 127: 8}.get(size, 0))
+            yield head + longer + await reader.readexactly(int.from_bytes(longer, "big") if longer else size)
+    except asyncio.IncompleteReadError as end:
+        if end.partial:
+            yield end.partial
+    async for piece in _pieces(reader):
+        yield piece
 
 
 async def _first(*ways: object) -> None:

@@ -6,6 +6,7 @@ The toy must play at full volume: then its earcons are found sample by sample.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Final
@@ -27,17 +28,14 @@ REPLY: Final = ("I am a toy that follows a script.", "I say the same to everyone
 
 def pitches(pcm: bytes) -> list[int]:
     """The scripted pitches in `pcm`, in order, each once in a row: which sentences were heard. Earcons do not count."""
-    for earcon in Earcon:
-        pcm = pcm.replace(sound(earcon), bytes(len(sound(earcon))))
-    found: list[int] = []
-    size = SPEECH.bytes(WINDOW_MS)
-    before = None
-    for start in range(0, len(pcm) - size + 1, size):
-        pitch = _pitch_of(pcm[start : start + size])
-        if pitch is not None and pitch == before and found[-1:] != [pitch]:
-            found.append(pitch)
-        before = pitch
-    return found
+    return [pitch for pitch, _ in groupby(pitch for _, pitch in _steady(pcm))]
+
+
+def reply_in(pcm: bytes) -> bytes:
+    """`pcm` from the first sound of `REPLY` on; nothing if that is not in it."""
+    first = pitch_hz(REPLY[0])
+    begins = next((start for start, pitch in _steady(pcm) if pitch == first), len(pcm))
+    return pcm[begins:]
 
 
 def pitches_of(*texts: str) -> list[int]:
@@ -96,6 +94,19 @@ def question(folder: Path, seconds: float = 0.5) -> Path:
     if not path.exists():
         write_wav(path, tone(440, seconds * 1000))
     return path
+
+
+def _steady(pcm: bytes) -> Iterator[tuple[int, int]]:
+    """Each window that goes on in the scripted pitch of the one before: its first byte, and the pitch."""
+    for earcon in Earcon:
+        pcm = pcm.replace(sound(earcon), bytes(len(sound(earcon))))
+    size = SPEECH.bytes(WINDOW_MS)
+    before = None
+    for start in range(0, len(pcm) - size + 1, size):
+        pitch = _pitch_of(pcm[start : start + size])
+        if pitch is not None and pitch == before:
+            yield start, pitch
+        before = pitch
 
 
 def _pitch_of(pcm: bytes) -> int | None:
