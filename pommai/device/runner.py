@@ -11,40 +11,26 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import Final
 
 from pommai.device.inbox import Inbox
 from pommai.device.mind.events import (
-    CancelTurn,
-    CloseMic,
-    Connect,
     Disconnected,
     Earcon,
-    Effect,
-    EndUtterance,
     Event,
     Held,
     HeldForRestart,
     HeldLong,
     Occasion,
-    OpenMic,
-    Play,
-    PlayEarcon,
+    PlaybackFinished,
     PlayRequested,
     Pressed,
-    Released,
     RestBegan,
     RestEnded,
     SoundFailed,
     Started,
-    StartSpeaker,
-    StartUtterance,
-    Stop,
     StopRequested,
-    StopSpeaker,
-    Tapped,
     TimeLimitReached,
-    Wake,
 )
 from pommai.device.mind.gestures import Gestures
 from pommai.device.mind.lights import Mood
@@ -66,6 +52,7 @@ from pommai.device.mind.states import (
     State,
     Stopping,
 )
+from pommai.device.performer import MOOD_S, Performer
 from pommai.device.picture import Picture
 from pommai.device.ports import (
     Allowance,
@@ -80,13 +67,12 @@ from pommai.device.ports import (
     StateChanged,
     Upkeep,
     Uplink,
-    UtteranceEnded,
 )
 from pommai.device.settings import Timing
 from pommai.device.speech.mouth import Mouth
 from pommai.device.speech.recorder import Recorder
 from pommai.limits import Rest
-from pommai.protocol import AudioFrame, Cancel, SpeakingEnd
+from pommai.protocol import AudioFrame, SpeakingEnd
 
 ROUNDING_S: Final = 1e-6
 """A gesture is due in ms and the loop wakes in s: without it, now and then a wake-up comes one rounding too early."""
@@ -94,11 +80,10 @@ ROUNDING_S: Final = 1e-6
 SECOND_S: Final = 1.0
 """Between two looks at what parents allow, and the longest silence of the loop."""
 
-MOOD_S: Final = 3.0
-
 _NEVER: Final = float("inf")
 _WAITING: Final = Idle | Connecting | Offline
-_FREE: Final = _WAITING | Paused | Playing | Error
+_SILENT: Final = _WAITING | Paused | Error
+_FREE: Final = _SILENT | Playing
 
 
 class Ending(StrEnum):
@@ -110,12 +95,13 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What the toy is made of."""
+    """What the toy is made of. `shows_open_mic`: False where the lights cannot, and a sound has to tell of it."""
 
     button: Button
     mic: Mic
     speaker: Speaker
     lights: Lights
+    shows_open_mic: bool = True
 
 
 def _nothing() -> None:
@@ -148,7 +134,6 @@ class Runner:
         self.state: State = Booting()
         self.picture = Picture(body.lights, self.state, brightness)
         self._body = body
-        self._uplink = uplink
         self._observer = observer
         self._allowance = allowance
         self._on_alive = on_alive
@@ -162,23 +147,28 @@ class Runner:
             allowance=allowance,
             earcons=earcons or {},
         )
+        self._performer = Performer(
+            self._recorder,
+            self.mouth,
+            self.picture,
+            uplink,
+            self._inbox,
+            self._note,
+            shows_open_mic=body.shows_open_mic,
+        )
         self._gestures = Gestures(
             timing.debounce_ms, timing.hold_ms, timing.tap_window_ms, timing.help_ms, timing.restart_ms
         )
         self._deadline_s = _NEVER
         self._second_s = 0.0
         self._counted_s = 0.0
-        self._is_pressed = False
-        self._is_sent = False
-        self._is_held_long = False
-        self._is_over = False
 
     async def run(self) -> Ending:
         """Live until `stop`, a restart, or cancellation; leaves microphone, speaker and lights switched off."""
         self._body.button.watch(self._edge)
         self._inbox.put(Started())
         try:
-            while not self._is_over:
+            while not self._performer.is_over:
                 self._on_alive()
                 self.picture.draw(self._now_s())
                 await self._live_on()
@@ -209,12 +199,12 @@ class Runner:
             self._inbox.put(PlayRequested(occasion, phrase))
         return free
 
-    def test_sound(self) -> bool:
-        """Make a small sound, if the toy makes any and nobody has the word; whether it did."""
-        return isinstance(self.state, _FREE) and self.mouth.make(Earcon.END) > 0
+    def make(self, earcon: Earcon) -> bool:
+        """Make a small sound, if this toy makes it, and neither it nor anybody else has the word; whether it did."""
+        return isinstance(self.state, _SILENT) and self._performer.make(earcon)
 
     def limits_changed(self) -> None:
-        """What parents allow may have changed: see now, and not within a second, whether the toy must rest."""
+        """What parents allow may have changed: see now, and not within a second, what that means."""
         self._look_at_limits()
 
     def sound_lost(self) -> None:
@@ -242,8 +232,6 @@ class Runner:
 
     def _take(self, item: Event | AudioFrame | SpeakingEnd) -> None:
         """Handle what came out of the queue; what only the body can tell is added to it."""
-        if isinstance(item, Released | Tapped | HeldForRestart):  # or it is stuck
-            self._is_pressed = False
         match item:
             case AudioFrame():
                 self.mouth.take(item)
@@ -255,27 +243,38 @@ class Runner:
                 self._step(limit)  # the press opened no microphone, or long ago
                 self._step(item)
             case Disconnected():
-                is_whole = self.mouth.missing(self.state.turn) is None
-                self._step(Disconnected(is_whole, silent_long=self._is_held_long and self._recorder.silent))
-            case HeldForRestart() if not self._recorder.silent:
-                pass  # somebody spoke, or nobody can say: this is no wish for a restart
-            case HeldLong() if self._is_sent and self._recorder.heard:
-                pass  # a child who was talking when the connection went has only not let go yet
+                self._disconnect()
+            case PlaybackFinished(turn) if self._gestures.calls:
+                self._call_on(turn)
+            case HeldForRestart():
+                self._step(HeldForRestart(self._recorder.silent))
             case HeldLong():
-                self._is_held_long = True
-                self._step(item)
+                self._step(HeldLong(answered=self._recorder.taken))
             case event:
                 self._step(event)
 
     def _press(self) -> None:
         """The button is down: what parents allow at this moment decides what that means."""
-        self._recorder.forget()  # a toy that rests opens no microphone, and can never say that it was silent
-        self._is_sent = self._is_held_long = False
+        self._recorder.forget()
         limit = self._limit()
         if isinstance(limit, RestEnded):
             self._step(limit)
-        self._is_pressed = True
         self._step(Pressed(limit.why if isinstance(limit, RestBegan) else None))
+
+    def _disconnect(self) -> None:
+        is_whole = self.mouth.missing(self.state.turn) is None
+        silent_long = self._gestures.calls and self._recorder.silent
+        if isinstance(self.state, Listening):
+            self._recorder.taken &= self._recorder.heard  # who has said nothing can still call for help
+        self._step(Disconnected(is_whole, silent_long))
+
+    def _call_on(self, turn: int) -> None:
+        """Something has been said to its end, and the button that called for help is still down."""
+        if isinstance(limit := self._limit(), RestBegan):
+            self._step(limit)
+        self._step(PlaybackFinished(turn, called=True))
+        if isinstance(self.state, Holding):
+            self._gestures.count_on(self._now_s() * 1000)
 
     def _pass_time(self) -> None:
         """Do what is due, unless something has happened meanwhile, which comes first."""
@@ -290,7 +289,7 @@ class Runner:
             self._look_at_limits()
         if now_s >= self._recorder.deadline_s:
             self._recorder.close()
-            self._is_sent = False  # nobody heard it: if the button stays down, it is a call for help
+            self._recorder.taken = False  # nobody heard it: if the button stays down, it is a call for help
             if not isinstance(self.state, Holding):  # gestures need no microphone
                 self._step(SoundFailed())
         if now_s >= self._deadline_s:
@@ -302,7 +301,7 @@ class Runner:
         if state != self.state:
             self._enter(state)
         for effect in effects:
-            self._perform(effect)
+            self._performer.perform(effect, self.state)
 
     def _enter(self, state: State) -> None:
         """Take on `state`: its deadline and its light begin when its type changes, not when only its contents do."""
@@ -320,52 +319,17 @@ class Runner:
         self.picture.begin(state, now_s)
         self._note(StateChanged(state, now_s))
 
-    def _perform(self, effect: Effect) -> None:
-        match effect:
-            case Connect():
-                self._uplink.start(self._inbox)
-            case Wake():
-                self._uplink.wake()
-            case OpenMic(turn):
-                self._recorder.open(turn, record=isinstance(self.state, Listening))
-            case StartUtterance(turn):
-                self._is_sent = True
-                self._recorder.start(turn)
-            case EndUtterance(turn):
-                self._recorder.end(turn)
-                self._note(UtteranceEnded(turn, self._now_s()))
-            case CloseMic():
-                self._recorder.close()
-            case CancelTurn(turn):
-                self._uplink.send(Cancel(turn))
-            case Stop():
-                self._is_over = True
-            case StartSpeaker() | StopSpeaker() | Play() | PlayEarcon():
-                self._sound(effect)
-            case _:
-                assert_never(effect)
-
-    def _sound(self, effect: StartSpeaker | StopSpeaker | Play | PlayEarcon) -> None:
-        """Effects that can be heard: by the child, and not by the toy itself."""
-        match effect:
-            case StartSpeaker(turn):
-                if self._inbox.mood is not None:
-                    self.show(self._inbox.mood)
-                self.mouth.expect(turn)
-            case StopSpeaker():
-                self._recorder.deafen(self.mouth.hush())
-            case Play(turn, occasion, phrase):
-                self.mouth.say(turn, occasion, phrase)
-            case PlayEarcon(earcon):
-                self._recorder.deafen(self.mouth.make(earcon))
-
     # --- limits -------------------------------------------------------------------------------------------------------
 
     def _look_at_limits(self) -> None:
-        """Tell the machine, again and again, whether the toy must rest: it waits for the end of a turn by itself."""
+        """Tell the machine, again and again, whether the toy must rest: it waits for the end of a turn by itself.
+
+        A rest in which the button went down ends when it has come up and been answered, or is stuck.
+        """
+        self.mouth.follow_volume()
         limit = self._limit()
-        if isinstance(limit, RestBegan) or (isinstance(limit, RestEnded) and not self._is_pressed):
-            self._inbox.put(limit)  # a rest in which the button went down ends when it has come up, and been answered
+        if isinstance(limit, RestBegan) or (isinstance(limit, RestEnded) and self._gestures.due_ms is None):
+            self._inbox.put(limit)
 
     def _limit(self) -> RestBegan | RestEnded | None:
         """What there is to tell the machine of limits now."""

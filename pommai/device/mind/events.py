@@ -123,13 +123,21 @@ class Held:
 class HeldLong:
     """The button has been down for so long that it is a call for help, where there is nobody to talk to.
 
-    Not told of a child who talked in this press, and lost the connection meanwhile.
+    `answered`: not in this press, which was a wish to talk: the relay has heard it or refused it, or the child was
+    talking when the connection went.
     """
+
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class HeldForRestart:
-    """The button has been down for longest, and the open microphone heard nothing at all."""
+    """The button has been down for longest; how long the toy itself spoke meanwhile is not counted.
+
+    `silent`: the microphone is open, and whenever it was, in this press, nobody made a sound.
+    """
+
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +169,13 @@ class SpeakingStarted:
 
 @dataclass(frozen=True, slots=True)
 class PlaybackFinished:
-    """The last sample of what `turn` had to say has left the speaker."""
+    """The last sample of what `turn` had to say has left the speaker.
+
+    `called`: the button that called for help has not come up yet.
+    """
 
     turn: int
+    called: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +227,7 @@ class Wake:
 
 @dataclass(frozen=True, slots=True)
 class OpenMic:
-    """Listen for `turn`, keeping the sound back until it is known to be a hold."""
+    """Listen for `turn`, keeping the sound back until it is known to be a hold; a toy without a light makes a sound."""
 
     turn: int
 

@@ -4,7 +4,7 @@ Debounced on the leading edge: the first edge acts at once, and those of the nex
 level that such a window ends with counts, so that a release hidden among bounces is seen when the window is over.
 
 A hold is told at 300 ms, again when it has become a call for help, and again when it may mean a restart: whether it
-does, only the one who heard the room can tell.
+does, only the one who heard the room can tell. Nobody can while the toy itself speaks, and so that time is not counted.
 
 A press of less than 300 ms is a tap, announced the moment it ends, since the microphone must close then.
 `Tapped.count` counts the taps of a row so far; a tap belongs to the row if it begins at most 400 ms after the last one
@@ -39,6 +39,7 @@ class Gestures:
         hold_ms = max(hold_ms, debounce_ms)  # what a window hides is known at its end and not before
         holds: list[tuple[float, Gesture]] = [(help_ms, HeldLong()), (restart_ms, HeldForRestart())]
         self._holds = [(hold_ms, Held()), *sorted(holds, key=lambda hold: hold[0])]
+        self._help_ms = help_ms
         self._tap_window_ms = tap_window_ms
         self._level = False  # as the wire says
         self._down = False  # as we believe
@@ -56,6 +57,11 @@ class Gestures:
         if self._down and self._told < len(self._holds):
             return self._pressed_ms + self._holds[self._told][0]
         return None
+
+    @property
+    def calls(self) -> bool:
+        """Whether the button is down, and has been for as long as a call for help."""
+        return self._down and self._is_long
 
     def edge(self, down: bool, at_ms: float) -> list[Gesture]:
         """The button's contact closed (`down`) or opened at `at_ms`; bounces and repetitions are welcome."""
@@ -76,6 +82,15 @@ class Gestures:
                 gestures.append(self._turned(due_ms))
         return gestures
 
+    def count_on(self, now_ms: float) -> None:
+        """The press goes on at `now_ms` as if it had just become a call for help, which has been answered meanwhile."""
+        self._pressed_ms = now_ms - self._help_ms
+        self._told = sum(length_ms <= self._help_ms for length_ms, _ in self._holds)
+
+    @property
+    def _is_long(self) -> bool:
+        return any(isinstance(hold, HeldLong) for _, hold in self._holds[: self._told])
+
     def _turned(self, at_ms: float) -> Gesture:
         """The button went down or came up at `at_ms`, and that is no bounce."""
         self._down = self._level
@@ -87,7 +102,7 @@ class Gestures:
             return Pressed()
         if self._told:
             self._taps = 0
-            return Released(long=any(isinstance(hold, HeldLong) for _, hold in self._holds[: self._told]))
+            return Released(long=self._is_long)
         self._taps += 1
         self._ended_ms = at_ms
         return Tapped(self._taps)

@@ -86,7 +86,9 @@ def step(state: State, event: Event) -> Step:
             return replace(state, then=Stopping(turn, restart=True)), []
         case _, StopRequested(restart):
             return _stop(state, restart=restart)
-        case ((Listening() | Holding()), HeldForRestart()):
+        case _, HeldLong(answered=True):
+            return state, []
+        case ((Listening() | Holding()), HeldForRestart(silent=True)):
             return _restart_soon(state)
         case ((Idle() | Connecting() | Offline() | Error() | Playing()), Pressed(Rest() as why)):
             return _both(state, RestBegan(why), Pressed())  # before a microphone is open
@@ -129,8 +131,6 @@ def _waiting(state: Idle | Connecting | Offline, event: Event) -> Step:
     match event:
         case HeldLong():  # the microphone failed meanwhile, or the reason for the press has gone
             return say(turn + 1, Occasion.HELP, state)
-        case HeldForRestart():  # the button that called for help is still down, and the help has been heard
-            return say(turn + 1, Occasion.RESTARTING, Stopping(turn, restart=True))
         case PlayRequested(occasion, phrase):
             return say(turn + 1, occasion, state, phrase)
         case Connected(paused):
@@ -154,6 +154,8 @@ def _playing(state: Playing, event: Event) -> Step:
         case HeldLong() if not state.is_help and not isinstance(then, Stopping):  # of a press that began before this
             after, effects = say(turn + 1, Occasion.HELP, then)
             return after, [StopSpeaker(), *effects]
+        case PlaybackFinished(called=True) if isinstance(then, Idle | Connecting | Offline) and state.is_help:
+            return Holding(turn + 1, then), [OpenMic(turn + 1)]  # whether it means a restart
         case PlaybackFinished():
             return _uncovered(state)
         case TimeLimitReached():
@@ -161,8 +163,6 @@ def _playing(state: Playing, event: Event) -> Step:
             return after, [StopSpeaker(), *effects]
         case SoundFailed():
             return Error(turn, Fault.SOUND, then), [StopSpeaker()]
-        case HeldForRestart():  # the button that called for help is still down: let the help be heard
-            return replace(state, then=Stopping(turn, restart=True)), []
         case Pressed() if not isinstance(then, Stopping):
             after, effects = step(_numbered(then, turn), event)
             return after, [StopSpeaker(), *(effect for effect in effects if not isinstance(effect, PlayEarcon))]
@@ -176,7 +176,7 @@ def _showing(state: Error, event: Event) -> Step:
     match event:
         case TimeLimitReached():
             return _uncovered(state)
-        case Pressed() | HeldLong() | HeldForRestart() | PlayRequested() if not isinstance(state.then, Stopping):
+        case Pressed() | HeldLong() | PlayRequested() if not isinstance(state.then, Stopping):
             return step(_numbered(state.then, state.turn), event)
     return _beneath(state, event)
 
@@ -225,7 +225,7 @@ def _holding(state: Holding, event: Event) -> Step:
     after: State
     effects: list[Effect]
     match event:
-        case Tapped(1) | TimeLimitReached():
+        case Tapped(1) | Released(long=True) | TimeLimitReached():  # a longer hold has been answered
             after, effects = _numbered(given_up, turn), []
         case Tapped() | Released() | HeldLong():
             after, effects = say(turn, _gesture(event, then), given_up)

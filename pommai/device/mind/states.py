@@ -60,7 +60,7 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """The button is down and there is no connection. The microphone is open to tell silence from sound; no more."""
+    """The button is down and there is no connection, or was none. The microphone tells silence from sound; no more."""
 
     turn: int
     then: Connecting | Offline | Idle

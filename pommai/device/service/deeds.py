@@ -6,7 +6,7 @@ import logging
 from typing import Any, Final
 
 from pommai.device.mind.allowance import ToyAllowance
-from pommai.device.mind.events import Occasion
+from pommai.device.mind.events import Earcon, Occasion
 from pommai.device.mind.lights import Mood
 from pommai.device.runner import Runner
 from pommai.device.service.keeping import Keeper
@@ -64,6 +64,7 @@ class Deeds:
     async def volume(self, wanted: float) -> bool:
         """Set the volume, 0.0 to 1.0, for good; it never becomes louder than the ceiling. Whether it is kept."""
         self._allowance.set_volume(wanted)
+        self._runner.limits_changed()
         return await self._keep("volume")
 
     async def brightness(self, wanted: float) -> bool:
@@ -87,7 +88,7 @@ class Deeds:
 
     def test_sound(self) -> bool:
         """Make a small sound; False for a toy that makes none, or not now."""
-        return self._runner.test_sound()
+        return self._runner.make(Earcon.END)
 
     async def _keep(self, what: str) -> bool:
         is_kept = await self._keeper.save(durable=True)

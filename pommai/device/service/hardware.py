@@ -62,7 +62,7 @@ class Hardware:
     @property
     def body(self) -> Body:
         """What the runner runs."""
-        return Body(self.button, self.mic, self.speaker, self.lights)
+        return Body(self.button, self.mic, self.speaker, self.lights, self.shows_open_mic)
 
 
 async def assemble(settings: DeviceSettings, stack: AsyncExitStack, on_sound: Callable[[bool], None]) -> Hardware:

@@ -200,7 +200,7 @@ class Toy:
     def _complain(self) -> bool:
         """Make the sound of an error; False while there is no card, or somebody talks."""
         card = self.hardware.card
-        return (card is None or card.present) and self._is_idle() and self.runner.mouth.make(Earcon.ERROR) > 0
+        return (card is None or card.present) and self.runner.make(Earcon.ERROR)
 
     def _brightness(self) -> dict[str, float]:
         """See `keeping.kept_brightness`."""

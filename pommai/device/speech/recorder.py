@@ -38,9 +38,11 @@ class Recorder:
         self._started_turn: int | None = None
         self._deaf_until_s = 0.0
         self.heard = False
-        """Whether anything since it was opened was louder than `QUIET_DBFS`."""
+        """Whether anything in this press was louder than `QUIET_DBFS`."""
         self.silent = False
-        """Whether the microphone gives sound, and none of it since it was opened was louder than `QUIET_DBFS`."""
+        """Whether the microphone gives sound since it was opened, and none in this press was louder than that."""
+        self.taken = False
+        """Whether what was said in this press was sent."""
         self.deadline_s = float("inf")
         """When the open microphone must be taken for broken (the loop's clock), unless it gives sound before."""
 
@@ -50,7 +52,7 @@ class Recorder:
         A microphone that cannot be opened, or whose sound cannot be encoded, is overdue at once.
         """
         self.close()
-        self.forget()
+        self.silent = False
         self._expect_sound()
         try:
             self._framer = Framer(OpusEncoder(FOR_A_RECOGNISER), FRAME_MS) if record else None
@@ -60,8 +62,8 @@ class Recorder:
             self.deadline_s = asyncio.get_running_loop().time()
 
     def forget(self) -> None:
-        """The button went down: whether the room was silent before says nothing any more."""
-        self.heard = self.silent = False
+        """The button went down: what was before says nothing any more."""
+        self.heard = self.silent = self.taken = False
 
     def only_listen(self) -> None:
         """From now on, listen for silence and record nothing; what was kept back is forgotten."""
@@ -70,11 +72,12 @@ class Recorder:
 
     def deafen(self, seconds: float) -> None:
         """Hear nothing for so long, whether open now or soon: the toy makes a sound of its own."""
-        self._deaf_until_s = asyncio.get_running_loop().time() + seconds
+        self._deaf_until_s = max(self._deaf_until_s, asyncio.get_running_loop().time() + seconds)
 
     def start(self, turn: int) -> None:
         """Send what was kept back as the beginning of `turn`, and from now on everything as it comes."""
         self._started_turn = turn
+        self.taken = True
         self._uplink.send(UtteranceStart(turn))
         self._send(turn, self._kept_back)
         self._kept_back = []

@@ -168,6 +168,7 @@ class Toy:
         allowance: Allowance | None = None,
         upkeep: Upkeep | None = None,
         earcons: Mapping[Earcon, bytes] | None = None,
+        shows_open_mic: bool = True,
         on_alive: Callable[[], None] = lambda: None,
     ) -> None:
         self.diary = Diary()
@@ -180,7 +181,7 @@ class Toy:
         self.lights = TerminalLights(lambda c: self.shown.append((now_s(), c)))
         self.voice = FakeVoice(self.diary)
         self.runner = Runner(
-            Body(self.button, self.mic, self.speaker, self.lights),
+            Body(self.button, self.mic, self.speaker, self.lights, shows_open_mic),
             self.uplink,
             observer=self,
             voice=self.voice if voice else None,

@@ -77,7 +77,9 @@ ANYTHING: Final[tuple[Event, ...]] = (
     Pressed(Rest.QUIET_HOURS),
     Held(),
     HeldLong(),
+    HeldLong(answered=True),
     HeldForRestart(),
+    HeldForRestart(silent=True),
     Released(),
     Released(long=True),
     Tapped(1),
@@ -94,6 +96,7 @@ ANYTHING: Final[tuple[Event, ...]] = (
     *RELAY_ANSWERS,
     *(TurnFailed(0, code) for code in (ErrorCode.UNAVAILABLE, ErrorCode.TIMEOUT, *sorted(RESTS))),
     PlaybackFinished(0),
+    PlaybackFinished(0, called=True),
     PlaybackFinished(1),
     PlaybackFinished(2),
     RestBegan(Rest.PAUSED),
@@ -143,7 +146,7 @@ class World:
                 pass
             case PlaybackFinished(lag):
                 if lag or not isinstance(state, Interrupted):  # what is not here as a whole cannot end
-                    yield PlaybackFinished(state.turn - lag)
+                    yield replace(drawn, turn=state.turn - lag)
             case _:
                 yield drawn
 
@@ -227,7 +230,10 @@ def check(world: World, before: State, event: Event, state: State, effects: list
     if isinstance(before, Playing) and before.is_help:
         may_cut = isinstance(event, Held | SoundFailed | TimeLimitReached) or event == StopRequested()
         assert may_cut or StopSpeaker() not in effects, "help is cut off"
-        assert event == PlaybackFinished(before.turn) or may_cut or (isinstance(state, Playing) and state.is_help)
+        is_over = isinstance(event, PlaybackFinished) and event.turn == before.turn
+        assert is_over or may_cut or (isinstance(state, Playing) and state.is_help)
+    if isinstance(state, Playing) and isinstance(state.then, Stopping) and not isinstance(before, Playing):
+        assert event == HeldForRestart(silent=True) and isinstance(before, Listening | Holding), "heard no silence"
     for effect in effects:
         if isinstance(effect, Play):
             assert isinstance(state, Playing) and state.turn == effect.turn

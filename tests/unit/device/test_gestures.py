@@ -133,6 +133,32 @@ def test_lengths_can_be_set_in_any_order() -> None:
     ]
 
 
+def test_a_hold_that_counts_on_from_its_call_for_help_becomes_a_restart_as_long_after() -> None:
+    gestures = Gestures()
+    assert not gestures.calls
+    assert [gesture for _, gesture in told(gestures, (0, True), until_ms=12_000)][2:] == [HeldLong(), HeldForRestart()]
+    assert gestures.calls and gestures.due_ms is None
+    gestures.count_on(12_000)
+    assert gestures.calls and gestures.due_ms == 18_000
+    assert gestures.passed(17_999) == []
+    assert gestures.passed(18_000) == [HeldForRestart()]
+    assert gestures.edge(False, 19_000) == [Released(long=True)]
+    assert not gestures.calls
+
+
+def test_a_hold_calls_from_four_seconds_on_until_it_ends() -> None:
+    gestures = Gestures()
+    gestures.edge(True, 0)
+    gestures.passed(3_999)
+    assert not gestures.calls
+    gestures.passed(4_000)
+    assert gestures.calls
+    gestures.edge(False, 4_500)
+    assert not gestures.calls
+    gestures.edge(True, 5_000)
+    assert not gestures.calls, "that was the press before"
+
+
 def test_an_edge_told_twice_is_one() -> None:
     assert told(Gestures(), (0, True), (100, True), (200, True), (250, False)) == [(0, Pressed()), (250, Tapped(1))]
 

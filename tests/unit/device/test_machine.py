@@ -367,15 +367,13 @@ def test_a_hold_during_help_in_a_rest_gets_no_excuse_in_its_place() -> None:
         (Listening(7, started=True), [CloseMic(), CancelTurn(7), Play(7, Occasion.RESTARTING)]),
         (Listening(7, started=False), [CloseMic(), Play(7, Occasion.RESTARTING)]),
         (Holding(7, Offline(6)), [CloseMic(), Play(7, Occasion.RESTARTING)]),
-        (Playing(7, Offline(7)), []),
-        (Playing(7, Offline(7), is_help=True), []),
     ],
-    ids=["listening", "not yet", "offline", "during a phrase", "during help"],
+    ids=["listening", "not yet", "offline"],
 )
-def test_a_restart_is_announced_and_nothing_is_cut_off_for_it(state: State, effects: list[Effect]) -> None:
-    after, done = step(state, HeldForRestart())
-    helps = isinstance(state, Playing) and state.is_help
-    assert (after, done) == (Playing(7, Stopping(7, restart=True), is_help=helps), effects)
+def test_a_silent_hold_is_a_restart_and_that_is_announced(state: State, effects: list[Effect]) -> None:
+    assert step(state, HeldForRestart()) == (state, []), "somebody spoke, or nobody can say"
+    after, done = step(state, HeldForRestart(silent=True))
+    assert (after, done) == (Playing(7, Stopping(7, restart=True)), effects)
     assert step(after, Pressed()) == (after, [])
     assert step(after, PlaybackFinished(7)) == (Stopping(7, restart=True), [Stop()])
     assert step(after, TimeLimitReached()) == (Stopping(7, restart=True), [StopSpeaker(), Stop()])
@@ -388,11 +386,32 @@ def test_a_restart_that_cannot_be_announced_comes_all_the_same() -> None:
     assert (state, effects) == (Stopping(7, restart=True), [StopSpeaker(), Stop()])
 
 
-def test_a_restart_is_announced_also_when_the_help_has_been_heard_to_its_end() -> None:
-    state, effects = tell(Playing(7, Offline(7)), PlaybackFinished(7), HeldForRestart())
-    assert (state, effects) == (Playing(8, Stopping(7, restart=True)), [Play(8, Occasion.RESTARTING)])
-    state, effects = step(Error(7, ErrorCode.UNAVAILABLE, Idle(7)), HeldForRestart())
-    assert (state, effects) == (Playing(8, Stopping(7, restart=True)), [Play(8, Occasion.RESTARTING)])
+@pytest.mark.parametrize("state", state_table.STATES, ids=state_table.show)
+def test_a_closed_microphone_knows_of_no_silence_and_restarts_nothing(state: State) -> None:
+    if not isinstance(state, Listening | Holding):
+        assert step(state, HeldForRestart(silent=True)) == (state, [])
+
+
+@pytest.mark.parametrize("beneath", [Idle(6), Connecting(6), Offline(6)], ids=state_table.show)
+def test_when_help_has_been_heard_a_button_that_is_still_down_may_mean_a_restart(
+    beneath: Idle | Connecting | Offline,
+) -> None:
+    state, effects = step(Playing(7, beneath, is_help=True), PlaybackFinished(7, called=True))
+    assert (state, effects) == (Holding(8, beneath), [OpenMic(8)])
+    assert step(state, HeldForRestart(silent=True))[0] == Playing(8, Stopping(8, restart=True))
+    after, effects = step(state, Released(long=True))
+    assert isinstance(after, Idle | Offline), "the call has been answered, and is no wish for an activity"
+    assert effects == [CloseMic()]
+
+
+def test_when_something_else_has_been_heard_a_button_that_is_still_down_means_nothing() -> None:
+    for state in (Playing(7, Offline(7)), Playing(7, Paused(7, ErrorCode.PAUSED, Idle(7)), is_help=True)):
+        assert step(state, PlaybackFinished(7, called=True)) == step(state, PlaybackFinished(7))
+
+
+@pytest.mark.parametrize("state", state_table.STATES, ids=state_table.show)
+def test_a_press_that_has_been_answered_is_no_call_for_help(state: State) -> None:
+    assert step(state, HeldLong(answered=True)) == (state, [])
 
 
 def test_whoever_called_for_help_hears_no_excuse_when_the_button_comes_up() -> None:

@@ -66,6 +66,17 @@ async def test_a_room_is_silent_below_50_dbfs(dbfs: float, silent: bool, record:
     assert room.recorder.silent == silent
     room.recorder.close()
     assert room.recorder.silent == silent, "what was heard is still true"
+    room.mic.speak(b"")
+    room.recorder.open(2, record=record)
+    assert not room.recorder.silent, "it is only just open"
+    await asyncio.sleep(0.5)
+    assert room.recorder.silent == silent, "in the same press"
+    room.recorder.close()
+    room.recorder.forget()
+    room.recorder.open(3, record=record)
+    await asyncio.sleep(0.5)
+    assert room.recorder.silent
+    room.recorder.close()
 
 
 @in_virtual_time
@@ -118,6 +129,18 @@ async def test_a_deaf_recorder_hears_neither_words_nor_loudness() -> None:
     room.recorder.end(3)
     packets = sum(line[1] for line in room.diary.take() if isinstance(line, tuple))
     assert packets == 8  # 480 ms: eight packets of 60 ms, and nothing is left for a short one
+
+
+@in_virtual_time
+async def test_a_sound_that_is_not_made_ends_no_deafness() -> None:
+    room = Room()
+    room.mic.speak(tone(-10.0, 0.06))
+    room.recorder.deafen(0.06)
+    room.recorder.deafen(0.0)
+    room.recorder.open(3)
+    await asyncio.sleep(1)
+    assert room.recorder.silent
+    room.recorder.close()
 
 
 @in_virtual_time

@@ -157,7 +157,7 @@ async def test_a_call_for_help_is_answered_after_four_seconds_while_the_button_i
         await asyncio.sleep(2)
         toy.button.release()
         await asyncio.sleep(0.5)
-        assert toy.state == Offline(1)
+        assert isinstance(toy.state, Offline)
         assert toy.said == ["says help"]
 
 
@@ -272,17 +272,91 @@ async def test_ten_silent_seconds_restart_the_toy_and_ten_seconds_of_talk_do_not
 
 
 @in_virtual_time
-async def test_a_restart_waits_for_the_end_of_the_help() -> None:
+async def test_the_silence_that_a_restart_needs_goes_on_when_the_help_has_been_heard() -> None:
     async with running(Toy(voice=True)) as toy:
         toy.voice.times = 20  # 10 s
         await offline(toy)
         toy.button.press()
-        await asyncio.sleep(10.1)
-        assert toy.state == Playing(1, Stopping(1, restart=True), is_help=True)
+        await asyncio.sleep(13.9)
+        assert toy.state == Playing(1, Offline(0), is_help=True)
+        assert not toy.mic.is_open
+        await asyncio.sleep(0.2)
+        assert toy.state == Holding(2, Offline(0))
+        assert toy.mic.is_open
+        await asyncio.sleep(5.8)
+        assert toy.said == ["says help"]
+        await asyncio.sleep(0.2)
+        assert toy.said == ["says help", "says restarting"]
+        assert toy.state == Playing(2, Stopping(2, restart=True))
         toy.button.release()
         assert await toy.ended() is Ending.RESTART
-        assert toy.speaker.take_heard() == WORDS * 20
+        assert toy.speaker.take_heard() == WORDS * 40
+
+
+@pytest.mark.parametrize("before_s", [0.0, 4.2])
+@in_virtual_time
+async def test_a_child_who_cries_before_or_after_a_call_for_help_restarts_nothing(before_s: float) -> None:
+    async with running(Toy(voice=True)) as toy:
+        await offline(toy)
+        toy.button.press()
+        await asyncio.sleep(before_s)
+        toy.mic.speak(TALK * 3)
+        await asyncio.sleep(15 - before_s)
+        toy.button.release()
+        await asyncio.sleep(2)
         assert toy.said == ["says help"]
+        assert isinstance(toy.state, Offline)
+        assert not toy.mic.is_open
+
+
+@in_virtual_time
+async def test_a_child_who_lets_go_during_the_help_restarts_nothing() -> None:
+    async with running(Toy(voice=True)) as toy:
+        toy.voice.times = 20  # 10 s
+        await offline(toy)
+        toy.diary.take()
+        await toy.hold(12.0)
+        await asyncio.sleep(10)
+        assert toy.said == ["says help"]
+        assert toy.state == Offline(1)
+        assert toy.diary.lines.count("mic open") == 1
+
+
+@in_virtual_time
+async def test_a_rest_that_begins_during_the_help_opens_no_microphone_after_it() -> None:
+    allowance = FakeAllowance()
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        toy.voice.times = 5  # 2.5 s
+        await offline(toy)
+        toy.diary.take()
+        toy.button.press()
+        await asyncio.sleep(6.4)
+        toy.runner._second_s = now_s() + 1  # the next look is far away
+        allowance.why = Rest.QUIET_HOURS
+        await asyncio.sleep(8)
+        toy.button.release()
+        await asyncio.sleep(1)
+        assert isinstance(toy.state, Paused)
+        assert toy.said == ["says help"]
+        assert toy.diary.lines.count("mic open") == 1
+
+
+@pytest.mark.parametrize("code", [ErrorCode.DAILY_LIMIT, ErrorCode.QUIET_HOURS, ErrorCode.UNAVAILABLE])
+@in_virtual_time
+async def test_a_child_whose_turn_is_refused_and_who_holds_on_wanted_to_talk_and_calls_for_no_help(
+    code: ErrorCode,
+) -> None:
+    async with running(Toy(voice=True)) as toy:
+        toy.button.press()
+        await asyncio.sleep(0.35)
+        toy.relay.received(ErrorMessage(code, turn=1))
+        await asyncio.sleep(6)
+        toy.button.release()
+        await asyncio.sleep(2)
+        assert "says help" not in toy.said
+        toy.relay.lost(GONE)
+        await toy.hold(4.5)
+        assert toy.said[-1] == "says help", "the next press can be one"
 
 
 @in_virtual_time
@@ -336,7 +410,7 @@ async def test_a_silent_child_who_holds_on_when_the_relay_goes_calls_for_help(lo
         toy.button.release()
         await asyncio.sleep(1)
         assert toy.said == says
-        assert isinstance(toy.state, Connecting)
+        assert isinstance(toy.state, Offline), "with this press it has given up looking"
 
 
 @in_virtual_time
@@ -397,7 +471,7 @@ async def test_a_microphone_that_gives_nothing_is_no_silence() -> None:
         await asyncio.sleep(2)
         assert toy.said == ["says help"]
         assert toy.knows(Error(1, Fault.SOUND, Idle(1)))
-        assert toy.state == Idle(2)
+        assert isinstance(toy.state, Idle)
 
 
 # --- sounds -----------------------------------------------------------------------------------------------------------
@@ -418,6 +492,48 @@ async def test_the_toy_never_hears_its_own_earcons() -> None:
         assert toy.speaker.take_heard() == BEEPS[Earcon.START] + BEEPS[Earcon.END]
         packets = sum(line[1] for line in toy.diary.take() if isinstance(line, tuple))
         assert packets in range(13, 16)  # 860 ms
+
+
+async def _waits(toy: Toy) -> None:
+    pass
+
+
+async def _speaks(toy: Toy) -> None:
+    await reply(toy, await asked(toy), 100)
+    await asyncio.sleep(1)
+    assert isinstance(toy.state, Speaking)
+
+
+async def _says(toy: Toy) -> None:
+    await offline(toy)
+    toy.runner.say(Occasion.PHRASE, "story-1")
+    await asyncio.sleep(0.1)
+
+
+async def _helps(toy: Toy) -> None:
+    toy.voice.times = 20
+    await offline(toy)
+    await toy.hold(4.5)
+
+
+@pytest.mark.parametrize("lead", [_waits, offline, _speaks, _says, _helps], ids=lambda lead: lead.__name__.strip("_"))
+@pytest.mark.parametrize("shows", [True, False], ids=["seen", "unseen"])
+@in_virtual_time
+async def test_a_microphone_that_cannot_be_seen_is_heard_whenever_it_opens(
+    lead: Callable[[Toy], Awaitable[None]], shows: bool
+) -> None:
+    async with running(Toy(voice=True, earcons=BEEPS, shows_open_mic=shows)) as toy:
+        await lead(toy)
+        await asyncio.sleep(0.1)
+        toy.speaker.take_heard()
+        toy.mic.speak(TALK[: SPEECH.bytes(100)])  # the echo of its beep
+        toy.button.press()
+        await asyncio.sleep(1)
+        assert toy.mic.is_open
+        beeps = toy.speaker.take_heard().count(BEEPS[Earcon.START])
+        assert beeps == (1 if lead is _waits or not shows else 0)
+        assert toy.runner._recorder.silent or beeps == 0, "it has heard itself"
+        toy.button.release()
 
 
 @in_virtual_time
@@ -488,6 +604,45 @@ async def test_what_nobody_asked_for_waits_until_all_is_quiet_and_wakes_no_child
         assert toy.runner.say(Occasion.PHRASE, "song-1")
         await asyncio.sleep(1)
         assert toy.said == ["says phrase story-1", "says phrase story-2", "says low_battery", "says phrase song-1"]
+
+
+@in_virtual_time
+async def test_a_small_sound_that_somebody_asks_for_is_made_only_while_all_is_quiet() -> None:
+    allowance = FakeAllowance()
+    allowance.volume = 0.0
+    async with running(Toy(voice=True, allowance=allowance, earcons=BEEPS)) as toy:
+        toy.voice.times = 10
+        assert toy.runner.make(Earcon.END)
+        toy.mic.speak(TALK[: SPEECH.bytes(100)])
+        toy.button.press()
+        await asyncio.sleep(0.2)
+        assert not toy.runner.make(Earcon.END), "the child has the word"
+        assert toy.runner._recorder.silent, "it has heard itself"
+        toy.button.release()
+        await offline(toy)
+        await toy.hold(4.5)
+        assert not toy.runner.make(Earcon.END)
+        await asyncio.sleep(6)
+        assert toy.speaker.take_heard().endswith(quieter(WORDS * 10, 0.3)), "help is as loud as before"
+
+
+@pytest.mark.parametrize("told", [True, False])
+@in_virtual_time
+async def test_a_new_volume_is_heard_in_what_is_being_said(told: bool) -> None:
+    allowance = FakeAllowance()
+    async with running(Toy(voice=True, allowance=allowance)) as toy:
+        toy.voice.times = 10
+        assert toy.runner.say(Occasion.PHRASE, "story-1")
+        await asyncio.sleep(1)
+        toy.runner._second_s = now_s() + 1
+        allowance.volume = 0.5
+        if told:
+            toy.runner.limits_changed()
+        await asyncio.sleep(5)
+        heard, loud = toy.speaker.take_heard(), WORDS * 10
+        softer_ms = next(n for n in range(0, 5000, 20) if heard[SPEECH.bytes(n) + 1] != loud[SPEECH.bytes(n) + 1])
+        assert softer_ms <= (1100 if told else 2100)
+        assert heard == loud[: SPEECH.bytes(softer_ms)] + quieter(loud[SPEECH.bytes(softer_ms) :], 0.5)
 
 
 @in_virtual_time
