@@ -21,7 +21,7 @@ from pommai.device.body.sound import SoundCard
 from pommai.device.mind.states import Listening
 from pommai.device.network.address import address_problems, trust_problems
 from pommai.device.ports import Failed, Heard, Note, RelayLost, Said, StateChanged
-from pommai.device.settings import DeviceSettings
+from pommai.device.settings import DeviceSettings, timing_problems
 from pommai.device.virtual import VirtualToy
 from pommai.errors import ConnectError, HardwareError
 from pommai.relay.app import run
@@ -42,7 +42,7 @@ def toy_settings(relay_url: str | None, config: Path | None) -> DeviceSettings:
 
 def _problems_with_relay(settings: DeviceSettings) -> list[Problem]:
     """Wiring is left out: a virtual toy has none."""
-    problems = [*address_problems(settings.relay), *trust_problems(settings.relay)]
+    problems = [*address_problems(settings.relay), *trust_problems(settings.relay), *timing_problems(settings.timing)]
     if not settings.relay.token:
         what = (
             "is not set: POMMAI_RELAY_TOKEN is empty; get one with `pommai relay token add TOY`, or try `pommai sim "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pommai.config import Secret, setting
+from pommai.config import Problem, Secret, setting
 
 MAX_PIN = 27
 """The highest BCM number on the 40-pin header."""
@@ -27,9 +27,24 @@ class Timing:
     debounce_ms: int = setting(50, minimum=0, maximum=200, help="edges this soon after the first are bounces")
     hold_ms: int = setting(300, minimum=100, maximum=1000, help="a press shorter than this is a tap")
     tap_window_ms: int = setting(400, minimum=100, maximum=1000, help="taps closer than this count together")
-    help_ms: int = setting(4000, minimum=2000, maximum=20_000, help="offline, a hold this long calls for help")
-    restart_ms: int = setting(10_000, minimum=5000, maximum=60_000, help="a silent hold this long restarts the toy")
+    help_ms: int = setting(4000, minimum=2000, maximum=18_000, help="offline, a hold this long calls for help")
+    restart_ms: int = setting(10_000, minimum=5000, maximum=19_000, help="a silent hold this long restarts the toy")
     prebuffer_ms: int = setting(120, minimum=0, maximum=1000, help="reply audio gathered before it is played")
+
+
+def timing_problems(timing: Timing) -> list[Problem]:
+    """What the button's times say wrong together.
+
+    Each hold is longer than the one before it, and the longest is shorter than the 20 s after which an open microphone
+    closes by itself: their bounds see to all but one pair.
+    """
+    if timing.help_ms < timing.restart_ms:
+        return []
+    what = (
+        f"{timing.help_ms} must be less than timing.restart_ms, which is {timing.restart_ms}: or a silent child gets a"
+        " restart, and no help; make timing.help_ms shorter, or timing.restart_ms longer"
+    )
+    return [Problem(("timing.help_ms", "timing.restart_ms"), what)]
 
 
 @dataclass(frozen=True, slots=True)

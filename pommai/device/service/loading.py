@@ -10,7 +10,7 @@ from typing import Final
 from pommai.config import Problem, load
 from pommai.device.body.pins import pin_problems
 from pommai.device.network.address import address_problems, trust_problems
-from pommai.device.settings import DeviceSettings
+from pommai.device.settings import DeviceSettings, timing_problems
 
 DEFAULT_FILE: Final = Path("/etc/pommai/device.toml")
 
@@ -32,6 +32,7 @@ def problems(settings: DeviceSettings) -> list[Problem]:
     return [
         *address_problems(settings.relay),
         *trust_problems(settings.relay),
+        *timing_problems(settings.timing),
         *pin_problems(settings.button, settings.lights),
         *_mixed_worlds(settings),
     ]
