@@ -8,9 +8,10 @@ from pathlib import Path
 
 import trustme
 
+from pommai.starter import PhraseKind
 from tests.faults.conftest import MakeRelay, MakeToy
 from tests.faults.pommaid import Pommaid
-from tests.faults.sounds import REPLY, pitches, pitches_of, question
+from tests.faults.sounds import REPLY, before, earcons, pitches, pitches_of, question, said
 from tests.faults.together import together
 
 
@@ -25,11 +26,17 @@ def certificate(folder: Path, name: str, authority: trustme.CA, *, days: float =
     return chain, key
 
 
-async def refused(bear: Pommaid, why: str) -> None:
-    """The toy tells why, goes on as it must, and says so by its light."""
-    status = await bear.until(lambda status: why in status["relay"]["why_not"])
-    assert status["state"] in ("connecting", "offline")
-    assert bear.lights("connecting") <= {"amber", "dark"}
+async def refused(bear: Pommaid, why: str, folder: Path) -> None:
+    """The toy tells why, and whoever looks or presses sees and hears that it reaches nobody; then it plays alone."""
+    await bear.until(lambda status: why in status["relay"]["why_not"])
+    await bear.until_seen("connecting", "amber", "dark")
+    assert said(await bear.says(say=question(folder)), PhraseKind.UNREACHABLE)
+    await bear.until("offline")
+    await bear.until_seen("offline", "white", "dark")
+    played = await bear.says(say=question(folder))
+    assert said(played, PhraseKind.AFFECTION) and before(played, PhraseKind.AFFECTION), "something, and a kind word"
+    assert bear.lights("playing") == {"green"}
+    assert earcons(played) == [], "nobody listens, so nothing says so"
 
 
 async def works(bear: Pommaid, folder: Path) -> None:
@@ -51,13 +58,13 @@ async def test_a_relay_that_cannot_be_used(relay: MakeRelay, toy: MakeToy, tmp_p
     async def unknown_host() -> None:
         url = "ws://relay.pommai.invalid/v1/toy"
         async with toy(url, name="lost", sections={"relay": {"insecure": True}}) as bear:
-            await refused(bear, "the host of ws://relay.pommai.invalid/v1/toy is not known")
+            await refused(bear, "the host of ws://relay.pommai.invalid/v1/toy is not known", tmp_path)
 
     async def wrong_certificate() -> None:
         async with relay("relay-1", tls=certificate(tmp_path, "good", ours)) as lighthouse:
             sections = {"relay": {"ca_file": str(their_file)}}
             async with toy(lighthouse.url, await lighthouse.token(), "careful", sections=sections) as bear:
-                await refused(bear, "is not trusted")
+                await refused(bear, "is not trusted", tmp_path)
                 assert "relay.ca_file" in (await bear.status())["relay"]["why_not"]
                 bear.configure(relay={"ca_file": str(our_file)})
                 assert bear.process is not None
@@ -68,7 +75,7 @@ async def test_a_relay_that_cannot_be_used(relay: MakeRelay, toy: MakeToy, tmp_p
         async with relay("relay-2", tls=certificate(tmp_path, "early", ours, days=1)) as lighthouse:
             sections = {"relay": {"ca_file": str(our_file)}}
             async with toy(lighthouse.url, await lighthouse.token(), "early", sections=sections) as bear:
-                await refused(bear, "not yet valid")
+                await refused(bear, "not yet valid", tmp_path)
                 assert "clock" in (await bear.status())["relay"]["why_not"]
 
     async def token_revoked_and_given_back() -> None:
@@ -80,7 +87,7 @@ async def test_a_relay_that_cannot_be_used(relay: MakeRelay, toy: MakeToy, tmp_p
             async with toy(lighthouse.url, "", "revoked", env=env) as bear:
                 await works(bear, tmp_path)
                 await lighthouse.revoke()
-                await refused(bear, "revoked")
+                await refused(bear, "revoked", tmp_path)
                 credential.write_text(second := await lighthouse.token(), encoding="utf-8")
                 assert bear.process is not None
                 bear.process.send_signal(signal.SIGHUP)
