@@ -124,6 +124,7 @@ async def test_what_a_toy_without_a_disk_is_told_is_done_and_said_not_to_be_kept
             "volume": 0.25,
             "kept": False,
         }
+        assert alive.toy.runner.mouth._player.volume == 0.25, "also of what is being said"
         assert await alive.toy.deeds.obey(Command("c1", "pause")) is None
         assert isinstance(alive.toy.logbook.state, Paused)
         assert await alive.toy.deeds.obey(Command("c2", "dance")) is ErrorCode.UNKNOWN_TYPE
@@ -307,7 +308,7 @@ async def test_an_open_microphone_that_cannot_be_seen_is_heard(
         async with AsyncExitStack() as stack:
             hardware = await assemble(settings, stack, lambda present: None)
             assert problem in hardware.problem and bool(problem) == bool(hardware.problem)
-            assert hardware.shows_open_mic is seen
+            assert hardware.shows_open_mic is hardware.body.shows_open_mic is seen
             async with living(settings, hardware=hardware) as alive:
                 silent = set() if seen else {Earcon.START, Earcon.ERROR}
                 assert set(alive.toy.runner.mouth.earcons) == silent
