@@ -158,7 +158,7 @@ class Daemon:
         parts = toy.parts() | {"reload": self._reload_when_told(toy)}
         if can_be_asked:
             parts["control"] = self._control.serve(Answers(toy).answer)
-        if cache.problem or hardware.problem or not can_be_asked:
+        if hardware.problem or not can_be_asked:
             runner.show(Mood.TROUBLE)  # for whoever has just switched it on; the log names it
         if self._is_told_to_end:
             runner.stop()

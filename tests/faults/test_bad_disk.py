@@ -10,7 +10,7 @@ from pathlib import Path
 from pommai import starter
 from pommai.starter import PhraseKind
 from tests.faults.conftest import MakeToy
-from tests.faults.pommaid import Pommaid
+from tests.faults.pommaid import AWAY, Pommaid, light_of
 from tests.faults.sounds import said
 from tests.faults.together import together
 
@@ -56,15 +56,25 @@ async def helps(bear: Pommaid) -> None:
     await bear.until("playing")
     await bear.until("offline", 60)
     assert said(await bear.hear(), PhraseKind.HELP)
+    assert bear.lights("playing") == {"green"}
+
+
+async def shows_trouble(bear: Pommaid) -> None:
+    """The light turns red and amber for a moment, and the log names the reason."""
+    await bear.until(lambda _: bear.lights(*AWAY) >= {"red", "amber"})
+    await bear.until(lambda status: light_of(status) in ("dark", "white"))
+    assert "the cache lives in memory: " in bear.log
 
 
 async def test_a_disk_that_is_of_no_use(toy: MakeToy, tmp_path: Path) -> None:
     async def full() -> None:
         async with on_a_disk(toy, tmp_path, "full") as bear:
             assert (await bear.status())["cache"]["problem"] == ""
+            await bear.until_seen("connecting", "amber", "dark")
             disk = as_it_sees(bear, str(tmp_path / "full-disk"))
             _fill(disk / "rubbish")
             await helps(bear)
+            await shows_trouble(bear)
             status = await bear.status()
             assert "full" in status["cache"]["problem"]
             assert status["cache"]["urgent"] == 1
@@ -81,6 +91,7 @@ async def test_a_disk_that_is_of_no_use(toy: MakeToy, tmp_path: Path) -> None:
 
     async def read_only() -> None:
         async with on_a_disk(toy, tmp_path, "read-only", read_only=True) as bear:
+            await shows_trouble(bear)
             status = await bear.status()
             assert status["cache"]["problem"]
             assert status["cache"]["phrases"] == len(starter.load())
@@ -106,6 +117,8 @@ async def test_a_disk_that_is_of_no_use(toy: MakeToy, tmp_path: Path) -> None:
             assert (await bear.ask("play", phrase="joke-1"))["ok"]
             await bear.until("playing")
             await bear.until_heard(500)
+            assert bear.lights("playing") == {"green"}
+            assert "red" not in bear.lights(*AWAY), "it has mended itself"
             assert (await bear.end())[0] == 0
             assert urgent_events(database) == 1
 

@@ -26,21 +26,27 @@ class Signs:
         low_percent: Callable[[], int],
         has_sound: Callable[[], bool],
         is_updating: Callable[[], bool],
+        has_trouble: Callable[[], bool],
+        show_trouble: Callable[[], bool],
         complain: Callable[[], bool] | None = None,
     ) -> None:
         """`low_percent`: the setting as it is now.
 
-        `complain`: for lights that are broken, makes a sound once, as soon as it can (then it returns True).
+        `show_trouble`: shows a trouble that has begun once, as soon as it can (then it returns True).
+        `complain`: for lights that are broken, makes a sound in the same way.
         """
         self._runner = runner
         self._battery = battery
         self._low_percent = low_percent
         self._has_sound = has_sound
         self._is_updating = is_updating
+        self._has_trouble = has_trouble
+        self._show_trouble = show_trouble
         self._complain = complain
         self.charge: Charge | None = None
         """The battery as it was at the last look; None without one."""
         self._is_said = False
+        self._is_shown = False
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -63,6 +69,7 @@ class Signs:
         """Look now. That the battery is low is said once, as soon as nobody talks."""
         if self._complain is not None and self._complain():
             self._complain = None
+        self._is_shown = self._has_trouble() and (self._is_shown or self._show_trouble())
         self._is_said = self._is_low and (self._is_said or self._runner.say(Occasion.LOW_BATTERY))
         self._runner.picture.keep(*self._moods())
 

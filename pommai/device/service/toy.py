@@ -20,6 +20,7 @@ from pommai.device.mind.availability import Availability
 from pommai.device.mind.clock import WallClock
 from pommai.device.mind.events import Earcon
 from pommai.device.mind.jukebox import Jukebox, Status
+from pommai.device.mind.lights import Mood
 from pommai.device.mind.states import Connecting, Idle, Offline, Paused
 from pommai.device.network.meter import Meter
 from pommai.device.network.upkeep import ToyUpkeep
@@ -109,6 +110,8 @@ class Toy:
             low_percent=lambda: self.settings.battery.low_percent,
             has_sound=lambda: hardware.card is None or hardware.card.present,
             is_updating=lambda: self.upkeep.syncing,
+            has_trouble=lambda: bool(cache.problem),
+            show_trouble=self._show_trouble,
             complain=self._complain if self._is_unseen else None,
         )
 
@@ -201,6 +204,13 @@ class Toy:
         """Make the sound of an error; False while there is no card, or somebody talks."""
         card = self.hardware.card
         return (card is None or card.present) and self.runner.make(Earcon.ERROR)
+
+    def _show_trouble(self) -> bool:
+        """Have the light say that the log names a trouble; False in a state whose own light must not be covered."""
+        can_be_seen = self._is_idle()
+        if can_be_seen:
+            self.runner.show(Mood.TROUBLE)
+        return can_be_seen
 
     def _brightness(self) -> dict[str, float]:
         """See `keeping.kept_brightness`."""

@@ -45,6 +45,7 @@ class Toy:
         self.has_sound, self.is_updating, self.low_percent = True, False, 15
         self.runner = Runner()
         self.battery = Battery(str(folder))
+        self.has_trouble, self.showed, self.can_show = False, 0, True
         self.complained, self.can_complain = 0, True
         self.signs = Signs(
             self.runner,  # type: ignore[arg-type]  # as much of one as signs need
@@ -52,9 +53,15 @@ class Toy:
             lambda: self.low_percent,
             lambda: self.has_sound,
             lambda: self.is_updating,
+            lambda: self.has_trouble,
+            self.show_trouble,
             self.complain,
         )
         self.charge(80)
+
+    def show_trouble(self) -> bool:
+        self.showed += self.can_show
+        return self.can_show
 
     def complain(self) -> bool:
         self.complained += self.can_complain
@@ -148,6 +155,21 @@ async def test_a_battery_that_hangs_stops_nothing_else(toy: Toy, monkeypatch: py
 def test_the_setting_is_read_each_time(toy: Toy) -> None:
     toy.low_percent = 85
     assert toy.shown() == (Mood.LOW_BATTERY,)
+
+
+def test_each_trouble_is_shown_once_as_soon_as_it_can_be(toy: Toy) -> None:
+    toy.shown()
+    assert toy.showed == 0
+    toy.has_trouble, toy.can_show = True, False
+    toy.shown()
+    assert toy.showed == 0
+    toy.can_show = True
+    for _ in range(3):
+        toy.shown()
+    assert toy.showed == 1
+    for toy.has_trouble in (False, True):
+        toy.shown()
+    assert toy.showed == 2
 
 
 def test_that_the_lights_are_broken_is_heard_once_as_soon_as_it_can_be(toy: Toy) -> None:
