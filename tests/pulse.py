@@ -168,10 +168,10 @@ class Pulse:
             await player.communicate(pcm)
 
     @asynccontextmanager
-    async def record(self) -> AsyncIterator[Ear]:
-        """Listen at the speaker; by the time that the block begins, the ear hears."""
+    async def record(self, device: str = "speaker.monitor") -> AsyncIterator[Ear]:
+        """Listen at the speaker, or at `mic_in.monitor`; by the time that the block begins, the ear hears."""
         ear = Ear()
-        async with self._tool("parec", "speaker.monitor", FAST_MS) as listener:
+        async with self._tool("parec", device, FAST_MS) as listener:
             hearing = asyncio.create_task(_hear(listener, ear), name="ear")
             try:
                 await ear.until(lambda pcm: len(pcm) > 0)
