@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from pommai.audio import SPEECH, AudioFormat
-from pommai.errors import HardwareError, MissingExtra, PommaiError
+from pommai.errors import HardwareError, MissingExtra
 
 _T = TypeVar("_T")
 
@@ -116,7 +116,7 @@ def kernel_cards() -> str:
 
 
 def in_thread(call: Callable[[], _T], name: str) -> Future[_T]:
-    """Run `call` in a thread of its own; the process does not wait for it when it ends.
+    """Run `call` in a thread of its own; the process does not wait for it when it ends. What it raises is passed on.
 
     A pool's thread will not do: Python joins those at the end, and one that hangs in a driver would hold up SIGTERM.
     """
@@ -126,7 +126,7 @@ def in_thread(call: Callable[[], _T], name: str) -> Future[_T]:
     def run() -> None:
         try:
             result = call()
-        except (PommaiError, OSError) as error:
+        except BaseException as error:  # a bug too: whoever waits has to hear of it
             future.set_exception(error)
         else:
             future.set_result(result)

@@ -11,7 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import AsyncExitStack
+from types import TracebackType
 from typing import Final, Self
 
 from pommai.device.body.portaudio import in_thread, kernel_cards, open_card
@@ -61,7 +62,9 @@ class SoundCard:
         await self._connect()
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         await self._disconnect()
 
     @property
@@ -103,7 +106,8 @@ class PatientSoundCard(SoundCard):
 
     Entering never raises for a card that is not there (nor without PyAudio); it returns after the first attempt, after
     6 s at the latest. While there is none, `mic.open`, `speaker.write` and `speaker.drain` raise HardwareError.
-    `on_change` is called in the loop with True when a card was found and with False when it was lost.
+    `on_change` is called in the loop with True when a card was found and with False when it was lost. A bug in the
+    search cancels whoever is inside, as in any task group.
     """
 
     def __init__(
@@ -115,21 +119,19 @@ class PatientSoundCard(SoundCard):
         self._told = False
         self._in_vain = 0
         self._kernel_cards = ""
-        self._task: asyncio.Task[None] | None = None
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         await self._search()
-        self._task = asyncio.create_task(self._keep(), name="sound card")
+        self._stack.push_async_callback(self._disconnect)
+        group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        self._stack.callback(group.create_task(self._keep(), name="sound card").cancel)
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        try:
-            if self._task is not None:
-                self._task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await self._task
-        finally:
-            await self._disconnect()
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(kind, error, traceback)
 
     async def _keep(self) -> None:
         while True:

@@ -107,6 +107,22 @@ async def test_a_card_is_looked_for_eagerly_then_calmly_and_at_once_when_the_ker
     assert "S" in done[before : before + 3]
 
 
+@pytest.mark.parametrize("n_searches", [1, 2])
+async def test_a_bug_in_a_search_ends_whoever_has_the_card(monkeypatch: pytest.MonkeyPatch, n_searches: int) -> None:
+    """It would leave the toy deaf for ever; ended, it is started anew."""
+    outcomes = [HardwareError("there is no microphone")] * (n_searches - 1) + [ZeroDivisionError()]
+
+    def search(name: str, ends: Ends) -> OpenCard:
+        raise outcomes.pop(0)
+
+    monkeypatch.setattr(sound, "open_card", search)
+    with pytest.raises((ZeroDivisionError, ExceptionGroup)) as caught:
+        async with asyncio.timeout(10), PatientSoundCard(search_s=0.001):
+            await asyncio.Event().wait()
+    bug = caught.value.exceptions[0] if isinstance(caught.value, ExceptionGroup) else caught.value
+    assert isinstance(bug, ZeroDivisionError) and not outcomes
+
+
 @in_virtual_time
 async def test_a_speaker_that_takes_nothing_any_more_has_failed() -> None:
     _, _, speaker = connected()
