@@ -26,7 +26,7 @@ from pommai.device.network.dialing import Resolver
 from pommai.device.network.meter import Meter
 from pommai.device.network.session import OUTBOX_MESSAGES
 from pommai.device.network.uplink import WebSocketUplink
-from pommai.device.network.websocket import open_websocket
+from pommai.device.network.websocket import WebSocket, open_websocket
 from pommai.device.ports import FromRelay, ResumePoint
 from pommai.device.settings import RelayLink
 from pommai.errors import ConfigError, ConnectError, LocalProtocolError
@@ -555,18 +555,35 @@ async def test_a_connection_that_goes_dead_is_noticed_without_any_sound(monkeypa
         assert 0.5 <= listener.times_s[1] - listener.times_s[0] < 0.9
 
 
-async def test_a_quiet_connection_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def signs_of_life(monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[bool]:
+    """Whether the relay answered, each time that it was asked."""
+    answers, given = WebSocket.answers, asyncio.Queue[bool]()
+
+    async def noted(websocket: WebSocket, limit_s: float) -> bool:
+        is_alive = await answers(websocket, limit_s)
+        given.put_nowait(is_alive)
+        return is_alive
+
+    monkeypatch.setattr(WebSocket, "answers", noted)
+    return given
+
+
+async def test_a_quiet_connection_lives(monkeypatch: pytest.MonkeyPatch, signs_of_life: asyncio.Queue[bool]) -> None:
     monkeypatch.setattr(session_module, "HEARTBEAT_S", 0.05)
     monkeypatch.setattr(session_module, "PONG_S", 2.0)
     async with tiny_relay(parrot) as relay, connecting(relay.url) as (uplink, listener):
         await listener.until_told(Welcome)
-        await asyncio.sleep(0.6)  # a dozen pings and pongs
+        for _ in range(12):
+            assert await asyncio.wait_for(signs_of_life.get(), PATIENCE_S)
         say(uplink, 1, 1)
         await listener.until_told(SpeakingEnd)
         assert listener.losses == []
 
 
-async def test_a_press_finds_out_that_the_connection_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_press_finds_out_that_the_connection_is_dead(
+    monkeypatch: pytest.MonkeyPatch, signs_of_life: asyncio.Queue[bool]
+) -> None:
     monkeypatch.setattr(session_module, "WAKE_S", 0.3)
 
     async def freeze(peer: Peer) -> None:
@@ -580,8 +597,9 @@ async def test_a_press_finds_out_that_the_connection_is_dead(monkeypatch: pytest
         uplink.wake()
         await listener.until_told(Welcome, 2)
         assert listener.losses == ["the relay did not answer when the button was pressed"]
+        assert not await signs_of_life.get()
         uplink.wake()
-        await asyncio.sleep(0.4)
+        assert await asyncio.wait_for(signs_of_life.get(), PATIENCE_S)
         assert len(listener.losses) == 1
 
 
@@ -595,11 +613,11 @@ async def test_the_machine_of_a_relay_that_froze_still_gives_signs_of_life() -> 
     async with tiny_relay(freeze) as relay, asyncio.timeout(PATIENCE_S):
         link = RelayLink(relay.url, Secret(TOKEN))
         websocket = await open_websocket(link, None, Resolver(), lambda: True)
-        await asyncio.sleep(0.3)
-        assert 0.25 <= (websocket.silent_s() or 0.0) < PATIENCE_S
+        while (websocket.silent_s() or 0.0) < 0.3:  # noqa: ASYNC110 - the kernel tells nobody
+            await asyncio.sleep(0.01)
         await websocket.send("hello")
-        await asyncio.sleep(0.2)
-        assert (websocket.silent_s() or 0.0) <= 0.21
+        while (websocket.silent_s() or 0.0) >= 0.3:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.01)
         websocket.abort()
         await websocket.hang_up()
         assert websocket.silent_s() is None, "nobody can say any more"
