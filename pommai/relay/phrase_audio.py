@@ -4,9 +4,13 @@ Each sentence is judged at every start of the relay, and only what the guardian 
 spoken once is kept in the store, by its text and its voice, so that a restart speaks nothing again. A phrase of which
 any sentence does not pass is left out whole.
 
-All of it happens in the background, a sentence at a time and never while a turn is answered. There is no `revision`
-until everything that can be spoken is ready: a toy syncs once, and then has all of it. What came too late for a toy's
-welcome, it learns at its next one.
+All of it happens in the background, a sentence at a time and never while a turn is answered. What fails is tried again
+for as long as the relay lives. A toy deletes what is not in the list, so nothing may be missing there because an engine
+is out of order: there is no `revision` before every phrase has been judged, and a phrase that the voice cannot speak
+now stays in the list as the relay spoke it before, in another version or another voice.
+
+What is ready later makes a new revision. A toy that is connected by then is told so (`pommai.relay.upkeep`), and
+fetches what it lacks.
 """
 
 from __future__ import annotations
@@ -20,29 +24,26 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import pommai
-from pommai.audio import SPEECH
-from pommai.codec import BITRATE_BPS, Framer, OpusEncoder
-from pommai.errors import LocalProtocolError, ProviderError, StoreError
+from pommai.codec import BITRATE_BPS, OpusEncoder
+from pommai.errors import ProviderError, StoreError
 from pommai.packets import pack
 from pommai.protocol import FRAME_MS, MAX_ITEMS, MAX_MESSAGE_BYTES, ErrorCode, PhraseEntry, PhraseManifest
 from pommai.relay.guardian import Cleared, Guardian
 from pommai.relay.ports import TTS, Category
 from pommai.relay.sentences import SentenceSplitter
-from pommai.relay.voice import MAX_SENTENCE_S, Route
+from pommai.relay.voice import Route, speech
 from pommai.starter import Phrase
 from pommai.wire import encoded_size
 
 WAIT_S: Final = 0.5
 """Between two looks whether the turns in flight are over."""
 
-TRIES: Final = 3
 RETRY_S: Final = 30.0
-"""How often, and how long after, a phrase is tried again whose judge or voice has failed."""
+MAX_RETRY_S: Final = 1800.0
+"""How long after a judge or a voice has failed its phrases are tried again; each time twice as long, up to the most."""
 
 SENTENCE_S: Final = 60.0
 """How long the voice may take for one sentence; a service that never answers must not hold up the others."""
-
-_FRAME_BYTES: Final = SPEECH.bytes(FRAME_MS)
 
 _log = logging.getLogger(__name__)
 
@@ -50,8 +51,8 @@ _log = logging.getLogger(__name__)
 class PhraseStore(Protocol):
     """Keeps what was spoken. Every method that fails raises StoreError and nothing else."""
 
-    async def find_sound(self, text_sha: str, voice: str) -> tuple[str, int] | None:
-        """The SHA-256 (hex) and the size of this text in this voice, if it was spoken before."""
+    async def find_sound(self, text_sha: str, voice: str) -> tuple[str, str, int] | None:
+        """The voice, the SHA-256 (hex) and the size of what was spoken of this text; in this voice, if it was."""
 
     async def keep_sound(self, text_sha: str, voice: str, sha256: str, sound: bytes) -> None:
         """Keep what was spoken, in place of what was kept for this text in this voice."""
@@ -69,6 +70,7 @@ class _Ready:
 
     entry: PhraseEntry
     text_sha: str
+    voice: str
 
 
 class SpokenPhrases:
@@ -80,19 +82,21 @@ class SpokenPhrases:
         self._tts = tts
         self._store = store
         self._voice = voice_key(tts)
+        self._settled: dict[str, list[Cleared]] = {}
         self._ready: dict[str, _Ready] = {}
+        self._listed: dict[str, _Ready] = {}
         self._revision: str | None = None
 
     @property
     def revision(self) -> str | None:
-        """Of all that can be had; None until that is ready, and if it is nothing. It never changes after that."""
+        """Of all that can be had now; None before everything was judged, and if nothing can be had."""
         return self._revision
 
     def manifest(self, first: int) -> PhraseManifest | None:
         """The part of the list that begins with entry `first`, as much as a message holds; None without a revision."""
         if self._revision is None:
             return None
-        entries = [ready.entry for ready in self._ready.values()]
+        entries = [listed.entry for listed in self._listed.values()]
         part: list[PhraseEntry] = []
         room = MAX_MESSAGE_BYTES - _HEAD_BYTES
         for entry in entries[first : first + MAX_ITEMS]:
@@ -104,48 +108,52 @@ class SpokenPhrases:
 
     async def sound(self, id: str, sha256: str, offset: int, n_bytes: int) -> bytes | None:
         """At most `n_bytes` of a phrase from byte `offset` on; None if there is no such phrase or byte. StoreError."""
-        ready = self._ready.get(id) if self._revision is not None else None
-        if ready is None or ready.entry.sha256 != sha256 or offset > ready.entry.size:
+        listed = self._listed.get(id)
+        if listed is None or listed.entry.sha256 != sha256 or offset > listed.entry.size:
             return None
-        sound = await self._store.sound(ready.text_sha, self._voice, offset, n_bytes)
-        return sound if sound or offset == ready.entry.size else None
+        sound = await self._store.sound(listed.text_sha, listed.voice, offset, n_bytes)
+        return sound if sound or offset == listed.entry.size else None
 
     async def prepare(self, busy: Callable[[], bool]) -> None:
-        """Judge and speak everything, then publish it. Runs once, in a task of its own; returns when it is done.
+        """Judge and speak everything, and publish it. Runs once, in a task of its own; returns when all is done.
 
         `busy`: whether a turn is in flight anywhere, which then comes first. Raises nothing for a judge, a voice or a
-        store that fails: what it cannot make after `TRIES` is left out, and named in the log.
+        store that fails: that is logged, and tried again.
         """
-        left = list(self._pack)
-        for attempt in range(TRIES):
-            if attempt:
-                await asyncio.sleep(RETRY_S)
-            left = [phrase for phrase in left if not await self._make(phrase, busy)]
-            if not left:
-                break
-        for phrase in left:
-            _log.error("phrase not made id=%s", phrase.id)
-        await self._publish()
-
-    async def _publish(self) -> None:
-        """Give what is ready a revision, in the order of the pack, and let go of what was spoken for other packs."""
-        self._ready = {phrase.id: self._ready[phrase.id] for phrase in self._pack if phrase.id in self._ready}
-        if not self._ready:
-            return
-        entries = sorted((ready.entry.id, ready.entry.sha256) for ready in self._ready.values())
-        self._revision = hashlib.sha256(repr(entries).encode()).hexdigest()[:_REVISION_DIGITS]
-        _log.info("phrases ready n=%d of=%d revision=%s", len(self._ready), len(self._pack), self._revision)
+        left = self._pack
+        pause_s = RETRY_S
+        while left := tuple([phrase for phrase in left if not await self._make(phrase, busy)]):
+            self._publish()
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, MAX_RETRY_S)
+        self._publish()
         try:
             await self._store.keep_only(self._voice, [_sha(phrase.text.encode()) for phrase in self._pack])
         except StoreError as error:
             _log.error("old phrases not removed: %s", error)
 
+    def _publish(self) -> None:
+        """Give what is ready a revision, in the order of the pack, if it is something and nothing is unsettled."""
+        if not self._ready or len(self._settled) < len(self._pack):
+            return
+        self._listed = {phrase.id: self._ready[phrase.id] for phrase in self._pack if phrase.id in self._ready}
+        entries = sorted((listed.entry.id, listed.entry.sha256) for listed in self._listed.values())
+        revision = hashlib.sha256(repr(entries).encode()).hexdigest()[:_REVISION_DIGITS]
+        if revision != self._revision:
+            self._revision = revision
+            _log.info("phrases ready n=%d of=%d revision=%s", len(self._listed), len(self._pack), revision)
+
     async def _make(self, phrase: Phrase, busy: Callable[[], bool]) -> bool:
         """Have one phrase ready, or refused for good; False if it should be tried again."""
         try:
-            cleared = await self._judged(phrase, busy)
-            if cleared:
-                self._ready[phrase.id] = await self._made(phrase, cleared, busy)
+            if phrase.id not in self._settled:
+                self._settled[phrase.id] = await self._settle(phrase, busy)
+            cleared = self._settled[phrase.id]
+            if cleared and not self._is_spoken(phrase):
+                sound = await self._speak(cleared, busy)
+                sha256, text_sha = _sha(sound), _sha(phrase.text.encode())
+                await self._store.keep_sound(text_sha, self._voice, sha256, sound)
+                self._have(phrase, self._voice, sha256, len(sound))
         except ProviderError as error:
             _log.warning("phrase failed id=%s stage=%s code=%s", phrase.id, error.stage, error.code)
             return False
@@ -154,7 +162,25 @@ class SpokenPhrases:
             return False
         return True
 
-    async def _judged(self, phrase: Phrase, busy: Callable[[], bool]) -> list[Cleared]:
+    async def _settle(self, phrase: Phrase, busy: Callable[[], bool]) -> list[Cleared]:
+        """What may be spoken of a phrase, nothing if it is refused; and have ready what was spoken of it before."""
+        cleared = await self._judge(phrase, busy)
+        if cleared:
+            kept = await self._store.find_sound(_sha(phrase.text.encode()), self._voice)
+            if kept is not None:
+                self._have(phrase, *kept)
+        return cleared
+
+    def _have(self, phrase: Phrase, voice: str, sha256: str, size: int) -> None:
+        entry = PhraseEntry(phrase.id, phrase.kind, sha256, size)
+        self._ready[phrase.id] = _Ready(entry, _sha(phrase.text.encode()), voice)
+
+    def _is_spoken(self, phrase: Phrase) -> bool:
+        """Whether a phrase is ready in the voice of now."""
+        ready = self._ready.get(phrase.id)
+        return ready is not None and ready.voice == self._voice
+
+    async def _judge(self, phrase: Phrase, busy: Callable[[], bool]) -> list[Cleared]:
         """The phrase's sentences, if they all pass; nothing if one does not. Raises ProviderError without a verdict."""
         splitter = SentenceSplitter()
         allowed: list[Cleared] = []
@@ -169,16 +195,6 @@ class SpokenPhrases:
             allowed.append(cleared)
         return allowed
 
-    async def _made(self, phrase: Phrase, cleared: Sequence[Cleared], busy: Callable[[], bool]) -> _Ready:
-        """The sound of a phrase, from the store if it was spoken before."""
-        text_sha = _sha(phrase.text.encode())
-        known = await self._store.find_sound(text_sha, self._voice)
-        if known is None:
-            sound = await self._speak(cleared, busy)
-            known = _sha(sound), len(sound)
-            await self._store.keep_sound(text_sha, self._voice, known[0], sound)
-        return _Ready(PhraseEntry(phrase.id, phrase.kind, *known), text_sha)
-
     async def _speak(self, cleared: Sequence[Cleared], busy: Callable[[], bool]) -> bytes:
         """All sentences of a phrase as one blob. Raises ProviderError if there is no sound in it."""
         encoder = OpusEncoder()
@@ -187,31 +203,13 @@ class SpokenPhrases:
             await _until_not(busy)
             try:
                 async with asyncio.timeout(SENTENCE_S):
-                    packets += await _packets(self._tts, words, Route.PHRASE, encoder)
+                    async with aclosing(speech(self._tts, words, Route.PHRASE, encoder)) as spoken:
+                        packets += [packet async for packet, _ in spoken]
             except TimeoutError:
                 raise ProviderError("tts", ErrorCode.TIMEOUT, retryable=True) from None
         if not packets:
             raise ProviderError("tts", ErrorCode.UNAVAILABLE)
         return pack(packets)
-
-
-async def _packets(tts: TTS, words: Cleared, route: Route, encoder: OpusEncoder) -> list[bytes]:
-    """One sentence as Opus. Raises LocalProtocolError for words without a passed verdict: a bug on our side."""
-    if not isinstance(words, Cleared) or not words.verdict.passed or route is not Route.PHRASE:
-        raise LocalProtocolError("words without a passed verdict were given to the voice")
-    framer = Framer(encoder, FRAME_MS)
-    packets: list[bytes] = []
-    n_bytes, limit = 0, SPEECH.bytes(MAX_SENTENCE_S * 1000)
-    async with aclosing(tts.speak(words.text)) as pieces:
-        async for piece in pieces:
-            sound = piece[: limit - n_bytes]
-            for start in range(0, len(sound), _FRAME_BYTES):
-                packets += framer.push(sound[start : start + _FRAME_BYTES])
-                await asyncio.sleep(0)  # a frame at a time: encoding never holds the loop
-            n_bytes += len(sound)
-            if n_bytes >= limit:
-                break
-    return [*packets, *framer.flush()]
 
 
 async def _until_not(busy: Callable[[], bool]) -> None:

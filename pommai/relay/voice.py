@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from enum import StrEnum
 from types import MappingProxyType
@@ -60,6 +60,31 @@ SPEAKERS: Final = frozenset({"pommai.relay.turn:_Turn._talk", "pommai.relay.turn
 """Who has the voice say them."""
 
 
+async def speech(
+    tts: TTS, words: Cleared, route: Route, encoder: OpusEncoder
+) -> AsyncGenerator[tuple[bytes, float], None]:
+    """One text as Opus, packet by packet, each with the seconds of sound that are in it.
+
+    Raises LocalProtocolError for words without a passed verdict: a bug on our side, and nothing is spoken.
+    """
+    if not isinstance(words, Cleared) or not words.verdict.passed or route not in ROUTES:
+        raise LocalProtocolError("words without a passed verdict were given to the voice")
+    framer = Framer(encoder, FRAME_MS)
+    n_bytes, limit = 0, SPEECH.bytes(MAX_SENTENCE_S * 1000)
+    async with aclosing(tts.speak(words.text)) as pieces:
+        async for piece in pieces:
+            sound = piece[: limit - n_bytes]
+            for start in range(0, len(sound), _FRAME_BYTES):
+                for packet in framer.push(sound[start : start + _FRAME_BYTES]):
+                    yield packet, FRAME_MS / 1000
+                    await asyncio.sleep(0)  # a frame at a time: encoding never holds the loop
+            n_bytes += len(sound)
+            if n_bytes >= limit:
+                break
+    for packet in framer.flush():
+        yield packet, SPEECH.ms(n_bytes % _FRAME_BYTES) / 1000
+
+
 class Lead:
     """Keeps sound no more than `LEAD_S` ahead of what the ear can have heard of it."""
 
@@ -103,28 +128,13 @@ class Voice:
         return self._sequence > 0
 
     async def say(self, cleared: Cleared, route: Route) -> None:
-        """Speak one text; return when its last frame has been sent.
-
-        Raises LocalProtocolError for words without a passed verdict: a bug on our side, and nothing is spoken.
-        """
-        if not isinstance(cleared, Cleared) or not cleared.verdict.passed or route not in ROUTES:
-            raise LocalProtocolError("words without a passed verdict were given to the voice")
+        """Speak one text; return when its last frame has been sent. Raises LocalProtocolError as `speech` does."""
         self._encoder = self._encoder or OpusEncoder()
-        framer = Framer(self._encoder, FRAME_MS)
-        caption, n_bytes, limit = cleared.text, 0, SPEECH.bytes(MAX_SENTENCE_S * 1000)
-        async with aclosing(self._tts.speak(cleared.text)) as pieces:
-            async for piece in pieces:
-                sound = piece[: limit - n_bytes]
-                for start in range(0, len(sound), _FRAME_BYTES):
-                    for packet in framer.push(sound[start : start + _FRAME_BYTES]):
-                        await self._emit(packet, FRAME_MS / 1000, caption)
-                        await asyncio.sleep(0)  # a frame at a time: encoding never holds the loop
-                        caption = ""
-                n_bytes += len(sound)
-                if n_bytes >= limit:
-                    break
-        for packet in framer.flush():
-            await self._emit(packet, SPEECH.ms(n_bytes % _FRAME_BYTES) / 1000, caption)
+        caption = cleared.text
+        async with aclosing(speech(self._tts, cleared, route, self._encoder)) as packets:
+            async for packet, seconds in packets:
+                await self._emit(packet, seconds, caption)
+                caption = ""
 
     async def finish(self) -> None:
         """Tell the toy that the reply is complete.

@@ -41,11 +41,11 @@ PHRASES_MADE = {"pommai.relay.phrase_audio:SpokenPhrases._speak"}
 DOORS = {
     "AudioFrame": {"pommai.relay.voice:Voice._emit"},
     "PhraseChunk": {"pommai.relay.upkeep:Upkeep._send_phrase"},
-    ".keep_sound": {"pommai.relay.phrase_audio:SpokenPhrases._made"},
+    ".keep_sound": {"pommai.relay.phrase_audio:SpokenPhrases._make"},
     ".sound": {"pommai.relay.phrase_audio:SpokenPhrases.sound", "pommai.relay.upkeep:Upkeep._sound"},
-    "_packets": {"pommai.relay.phrase_audio:SpokenPhrases._speak"},
+    "speech": {"pommai.relay.voice:Voice.say", "pommai.relay.phrase_audio:SpokenPhrases._speak"},
     "OpusEncoder": {"pommai.relay.voice:Voice.say", "pommai.relay.loading:warm_up", *PHRASES_MADE},
-    "Framer": {"pommai.relay.voice:Voice.say", "pommai.relay.loading:warm_up", "pommai.relay.phrase_audio:_packets"},
+    "Framer": {"pommai.relay.voice:speech", "pommai.relay.loading:warm_up"},
     "Voice": {"pommai.relay.turn:run_turn"},
     "encode": {"pommai.relay.connection:ToyConnection._send"},
     "protocol.encode": set(),
@@ -53,7 +53,7 @@ DOORS = {
     ".send_str": {"pommai.relay.connection:ToyConnection._send"},
     ".send_json": set(),
     ".send_frame": set(),
-    ".speak": {"pommai.relay.voice:Voice.say", "pommai.relay.loading:warm_up", "pommai.relay.phrase_audio:_packets"},
+    ".speak": {"pommai.relay.voice:speech", "pommai.relay.loading:warm_up"},
     ".say": set(SPEAKERS),
     "_SEAL": {
         f"pommai.relay.guardian:{name}" for name in ("Cleared.__post_init__", "Guardian.clear", "Guardian.phrase")
@@ -162,7 +162,7 @@ def test_every_way_by_which_audio_leaves_is_listed() -> None:
         ("async def sneak(voice, words): await voice.say(words, Route.FIXED)", "Route.FIXED"),
         ("def sneak(send): send(PhraseChunk(1, 0, b'x'))", "PhraseChunk"),
         ("async def sneak(store): await store.keep_sound('text', 'voice', 'sha', b'x')", ".keep_sound"),
-        ("async def sneak(words): await _packets(tts, words, Route.PHRASE, encoder)", "Route.PHRASE"),
+        ("def sneak(words): return speech(tts, words, Route.PHRASE, encoder)", "speech"),
         ("async def sneak(tts): return [p async for p in tts.speak('hello')]", ".speak"),
         ("from pommai.relay.guardian import _SEAL\ndef sneak(t, v): return Cleared(t, v, _SEAL)", "_SEAL"),
     ],

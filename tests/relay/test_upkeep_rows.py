@@ -260,12 +260,14 @@ async def test_sounds_are_kept_by_text_and_voice(path: Path) -> None:
         await store.keep_sound("text", "voice", "sha", sound)
         await store.keep_sound("text", "other", "sha2", b"other")
     async with opened(path) as store:
-        assert await store.find_sound("text", "voice") == ("sha", len(sound))
+        assert await store.find_sound("text", "voice") == ("voice", "sha", len(sound))
+        assert await store.find_sound("text", "other") == ("other", "sha2", 5)
+        assert await store.find_sound("text", "third") == ("other", "sha2", 5), "of other voices the latest"
         assert await store.sound("text", "voice", 0, 99_999) == sound
         assert await store.sound("text", "voice", 1_000, 7) == sound[1_000:1_007]
         assert await store.sound("text", "voice", len(sound), 7) == b""
         await store.keep_sound("text", "voice", "sha3", b"new")
-        assert await store.find_sound("text", "voice") == ("sha3", 3)
+        assert await store.find_sound("text", "voice") == ("voice", "sha3", 3)
 
 
 async def test_sounds_of_other_texts_and_voices_are_let_go(path: Path) -> None:

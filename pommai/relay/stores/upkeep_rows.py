@@ -136,10 +136,12 @@ class UpkeepRows(StoreFile):
 
     # --- phrases ------------------------------------------------------------------------------------------------------
 
-    async def find_sound(self, text_sha: str, voice: str) -> tuple[str, int] | None:
-        """The SHA-256 (hex) and the size of this text in this voice, if it was spoken before."""
-        sql = "SELECT sha256, length(audio) FROM phrases WHERE text_sha = ? AND voice = ?"
-        found: tuple[str, int] | None = await self._run(
+    async def find_sound(self, text_sha: str, voice: str) -> tuple[str, str, int] | None:
+        """The voice, the SHA-256 (hex) and the size of what was spoken of this text; in this voice, if it was."""
+        sql = """
+            SELECT voice, sha256, length(audio) FROM phrases WHERE text_sha = ? ORDER BY voice = ? DESC, rowid DESC
+        """
+        found: tuple[str, str, int] | None = await self._run(
             lambda: self._connection.execute(sql, (text_sha, voice)).fetchone()
         )
         return found
