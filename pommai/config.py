@@ -122,6 +122,15 @@ def load(
     return typing.cast(S, _Loader(settings_class, environ or {}, given or {}).load(files, check))
 
 
+def if_there(file: Path) -> list[Path]:
+    """`file` for `load`, unless there is none. One that may not be looked at is there: `load` tells what is wrong."""
+    try:
+        file.stat()
+    except OSError as error:
+        return [] if isinstance(error, FileNotFoundError) else [file]
+    return [file]
+
+
 def _sections(settings_class: type) -> Iterator[tuple[str, Any, bool]]:
     """(name, section class, whether it is a table of many: `[toys.ID]`) of each section."""
     for name, hint in typing.get_type_hints(settings_class).items():
@@ -276,8 +285,8 @@ class _Loader:
             return self._parsed(hint, self.environ[variable]), f"environment: {variable}"
         if hint is Secret and (directory := self.environ.get("CREDENTIALS_DIRECTORY")):
             credential = Path(directory) / variable.lower()
-            if credential.is_file():
-                return self._content(credential), f"credential {variable.lower()}"
+            if if_there(credential):
+                return self._content(credential), f"credential {credential.name}"
         return None
 
     @staticmethod
@@ -305,6 +314,7 @@ class _Loader:
         rule = field.metadata
         if hint is Secret and isinstance(value, str):
             return Secret(value)
+        written = value
         if hint is float and type(value) is int:
             value = float(value)
         if type(value) is not hint:
@@ -317,7 +327,7 @@ class _Loader:
             }[hint]
             self.problems.append(f"{where} must be {kind}")
         elif rule["minimum"] is not None and not rule["minimum"] <= value <= rule["maximum"]:
-            self.problems.append(f"{where} must be from {rule['minimum']} to {rule['maximum']}, not {value}")
+            self.problems.append(f"{where} must be from {rule['minimum']} to {rule['maximum']}, not {written}")
         elif rule["choices"] and value not in rule["choices"]:
             self.problems.append(f"{where} must be one of {', '.join(rule['choices'])}, not {value!r}")
         else:

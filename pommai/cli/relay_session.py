@@ -13,7 +13,7 @@ from typing import Final
 
 from pommai.cli import output
 from pommai.cli.stopping import until_told
-from pommai.config import Check, load
+from pommai.config import Check, if_there, load
 from pommai.errors import UnknownToy
 from pommai.relay import auth
 from pommai.relay.ports import ToyToken
@@ -33,9 +33,8 @@ def settings(
 
     `check`: for a relay that is to run. Whoever gives a token needs no certificate.
     """
-    if config is None and DEFAULT_CONFIG.exists():
-        config = DEFAULT_CONFIG
-    return load(RelaySettings, [config] if config else [], os.environ, given=given, check=check)
+    files = [config] if config else if_there(DEFAULT_CONFIG)
+    return load(RelaySettings, files, os.environ, given=given, check=check)
 
 
 def settings_to_run(config: Path | None, given: Mapping[str, object]) -> RelaySettings:

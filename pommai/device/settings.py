@@ -68,7 +68,9 @@ class LightSettings:
     green_pin: int = setting(22, minimum=0, maximum=MAX_PIN, help="BCM number of the green channel")
     blue_pin: int = setting(23, minimum=0, maximum=MAX_PIN, help="BCM number of the blue channel")
     common: str = setting("cathode", choices=("cathode", "anode"), help="the leg that the colours share")
-    pwm_hz: int = setting(200, minimum=0, maximum=2000, help="pulse-width frequency; 0 switches fully on and off")
+    pwm_hz: int = setting(
+        200, minimum=0, maximum=2000, help="pulse-width frequency, 50 or more; 0 switches fully on and off"
+    )
     brightness: float = setting(1.0, minimum=0.1, maximum=1.0, help="dims every pattern alike")
 
 

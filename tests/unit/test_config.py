@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pommai.cli import relay_session
 from pommai.config import Problem, Secret, describe, load, setting
+from pommai.device.service import loading
 from pommai.device.settings import DeviceSettings
 from pommai.errors import ConfigError
 from pommai.relay.settings import RelaySettings
@@ -225,6 +231,47 @@ def test_a_credential_that_is_no_text_is_told(tmp_path: Path) -> None:
     (tmp_path / "pommai_server_key").write_bytes(b"\xff")
     with pytest.raises(ConfigError, match=r"^credential pommai_server_key must be a text$"):
         load(Settings, (), {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+
+def test_a_number_is_told_as_it_was_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"server\.ratio must be from 0 to 1, not 3$"):
+        load(Settings, [toml(tmp_path, "[server]\nratio = 3")])
+
+
+@contextmanager
+def shut(folder: Path) -> Iterator[None]:
+    """`folder` is one that we may not look into, even if we are root."""
+    folder.chmod(0)
+    before = os.geteuid()
+    try:
+        if before == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(before)
+        folder.chmod(0o700)
+
+
+def test_a_credential_that_may_not_be_looked_at_is_told(tmp_path: Path) -> None:
+    with shut(tmp_path), pytest.raises(ConfigError, match=r"^credential pommai_server_key must be a text$"):
+        load(Settings, (), {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert load(Settings, (), {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == Settings()
+
+
+@pytest.mark.parametrize(("module", "name"), [(loading, "DEFAULT_FILE"), (relay_session, "DEFAULT_CONFIG")])
+def test_settings_that_may_not_be_looked_at_are_told_and_those_that_are_not_there_are_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
+) -> None:
+    def read() -> object:
+        return loading.load_settings([], {}) if module is loading else relay_session.settings(None)
+
+    monkeypatch.setattr(module, name, tmp_path / "ours.toml")
+    with shut(tmp_path), pytest.raises(ConfigError, match=r"ours\.toml cannot be read: Permission denied$"):
+        read()
+    assert read() == (DeviceSettings() if module is loading else RelaySettings())
+    monkeypatch.setattr(module, name, toml(tmp_path, "[cache]\n[store]") / "ours.toml")
+    with pytest.raises(ConfigError, match=r"ours\.toml cannot be read: Not a directory$"):
+        read()
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

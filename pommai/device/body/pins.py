@@ -10,6 +10,9 @@ from pommai.device.settings import ButtonSettings, LightSettings
 FIXED_PULL_UPS: Final = (2, 3)
 """Pins with a pull-up resistor of 1.8 kilohms on the board (they are I2C)."""
 
+STEADY_HZ: Final = 50
+"""Slower pulses are seen one by one."""
+
 
 def pin_problems(button: ButtonSettings, lights: LightSettings) -> list[Problem]:
     """What cannot work in these settings together; parts that use no GPIO are not looked at."""
@@ -36,6 +39,9 @@ def pin_problems(button: ButtonSettings, lights: LightSettings) -> list[Problem]
                 )
             )
     if lights.kind == "gpio":
+        if 0 < lights.pwm_hz < STEADY_HZ:
+            what = f"must be 0, or from {STEADY_HZ} up, not {lights.pwm_hz}: a slower light flickers"
+            problems.append(Problem(("lights.pwm_hz", "lights.kind"), what))
         for name, pin in light_pins(lights):
             if pin in users:
                 other = users[pin]

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
-from pommai.config import Problem, load
+from pommai.config import Problem, if_there, load
 from pommai.device.body.pins import pin_problems
 from pommai.device.network.address import address_problems, trust_problems
 from pommai.device.settings import DeviceSettings, timing_problems
@@ -23,7 +23,7 @@ def load_settings(files: Sequence[Path], environ: Mapping[str, str]) -> DeviceSe
 
     Raises ConfigError with every problem: of each setting by itself, and of all together.
     """
-    chosen = list(files) or [file for file in (DEFAULT_FILE,) if file.exists()]
+    chosen = list(files) or if_there(DEFAULT_FILE)
     return load(DeviceSettings, chosen, environ, check=problems)
 
 

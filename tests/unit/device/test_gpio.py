@@ -518,6 +518,9 @@ def test_without_the_package_the_remedy_installs_it(monkeypatch: pytest.MonkeyPa
         (ButtonSettings(pin=3, pull="off", active_low=False), LightSettings(), ["button.pin 3 has a pull-up"]),
         (ButtonSettings(), LightSettings(pwm_hz=0), []),
         (ButtonSettings(), LightSettings(pwm_hz=0, brightness=0.5), ["lights.brightness needs pulse width"]),
+        (ButtonSettings(), LightSettings(pwm_hz=49), ["lights.pwm_hz must be 0, or from 50 up, not 49"]),
+        (ButtonSettings(), LightSettings(pwm_hz=1, kind="none"), []),
+        (ButtonSettings(), LightSettings(pwm_hz=50), []),
     ],
 )
 def test_what_cannot_work_together_is_said_all_at_once(
