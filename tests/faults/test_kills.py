@@ -38,8 +38,6 @@ HELP_MS: Final = 2000
 SETTINGS: Final = {"timing": {"help_ms": HELP_MS}, "telemetry": {"enabled": True}, "sound": {"earcons": False}}
 """A call for help is quick enough for a short life, each turn leaves figures, and all that is heard are phrases."""
 
-Event = tuple[str, str, bool]
-
 
 def on_disk(toy: Pommaid) -> dict[str, tuple[str, bool]]:
     """Each event in the toy's database: its kind, and whether it still waits for the relay."""
