@@ -130,7 +130,7 @@ volume = 2
             "4: button.pul is unknown",
             "7: lights.common must be one of cathode, anode, not '[sound]\\nvolume = 2'",
             "10: unknown section [sounds]",
-            "12: sound.volume must be from 0.0 to 1.0, not 2.0",
+            "12: sound.volume must be from 0.0 to 1.0, not 2",
         ]
     )
 
