@@ -24,7 +24,11 @@ _REMEDIES: Final = (
 )
 """What a library's text contains, to what the owner can do."""
 
-_NOT_HERE: Final = "Run it on a Raspberry Pi, or without GPIO: set button.kind = 'virtual' and lights.kind = 'none'."
+_NOT_HERE: Final = (
+    "Run it on a Raspberry Pi, or as a virtual toy: set button.kind = 'virtual' and sound.kind = 'virtual', both."
+)
+_UNKNOWN: Final = "See with `gpioinfo` whether another program uses the pins and stop it, or restart the Raspberry Pi."
+"""For a failure that no library has told of yet, off a Raspberry Pi and on one."""
 
 
 def open_gpio() -> Any:
@@ -42,7 +46,7 @@ def open_gpio() -> Any:
             remedy="Start in a folder that may be written to; in a service set WorkingDirectory.",
         ) from error
     except RuntimeError as error:
-        raise HardwareError(f"no GPIO here: {reason(error)}", remedy=_remedy(error, "")) from error
+        raise HardwareError(f"no GPIO here: {reason(error)}", remedy=_remedy(error, "", _NOT_HERE)) from error
     # A toy that was killed leaves its LED pins as outputs, and RPi.GPIO would warn on stderr at every start after that.
     # What the same warning says of pins with another function, `refuse_busy` says better.
     GPIO.setwarnings(False)
@@ -62,9 +66,9 @@ def reason(error: Exception) -> str:
     return str(error).strip("'!. ")
 
 
-def _remedy(error: Exception, setting: str) -> str:
+def _remedy(error: Exception, setting: str, otherwise: str = _UNKNOWN) -> str:
     text = str(error).lower()
-    return next((remedy.format(setting=setting) for part, remedy in _REMEDIES if part in text), _NOT_HERE)
+    return next((remedy.format(setting=setting) for part, remedy in _REMEDIES if part in text), otherwise)
 
 
 @contextmanager
