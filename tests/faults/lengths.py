@@ -12,5 +12,5 @@ KILLS: Final = int(os.environ.get("POMMAI_KILLS") or (200 if _SOAK else 20))
 
 TURNS: Final = int(os.environ.get("POMMAI_TURNS") or (5000 if _SOAK else 500))
 
-ALONE_S: Final = 180.0 if _SOAK else 25.0
-"""How long a toy is left without network and sound card."""
+ALONE_S: Final = float(os.environ.get("POMMAI_ALONE_S") or 180)
+"""How long a toy is left without network and sound card: always the whole three minutes that it has to live through."""

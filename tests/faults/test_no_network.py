@@ -14,12 +14,16 @@ import pytest
 from pommai.device.mind.states import LIMIT_S, Connecting
 from pommai.device.speech.earcons import Earcon
 from pommai.starter import PhraseKind
+from tests.faults.bodies import BLUE, GREEN, RED, SETTINGS
 from tests.faults.conftest import MakeRelay, MakeToy
 from tests.faults.lengths import ALONE_S
-from tests.faults.pommaid import Pommaid
+from tests.faults.pommaid import NEXT_PICTURE_S, Pommaid
 from tests.faults.sounds import before, earcons, loud_ms, pitches, question, said
 from tests.faults.together import together
-from tests.unit.device.fake_gpio import SHIMS
+from tests.unit.device.fake_gpio import SHIMS, RemotePins
+
+PRESS_EVERY_S: Final = 20.0
+LONGER_THAN_A_TAP_S: Final = 0.5
 
 WATCHDOG_S: Final = 2.0
 """What `tests.faults.pommaid` sets: the real unit has 30 s."""
@@ -35,13 +39,34 @@ def spooled(toy: Pommaid) -> list[tuple[str, str, bool]]:
 async def said_after(toy: Pommaid, **press: Any) -> bytes:
     """What the toy says of its own after a press, heard to its end."""
     await toy.until("offline")
-    await toy.hear()
-    heard_before = len(toy.heard)
-    await toy.press(**press)
-    await toy.until_heard(20)
-    await toy.until("offline", 60)
-    await toy.hear()
-    return bytes(toy.heard[heard_before:])
+    return await toy.says(**press)
+
+
+async def left_alone(toy: Pommaid, pins: RemotePins) -> None:
+    """Nobody presses: it gives up looking for a relay, and a red flash says that it has no voice."""
+    reds: set[int] = set()
+    began_s = time.monotonic()
+    while time.monotonic() - began_s < PRESS_EVERY_S:
+        status = await toy.status()
+        assert not status["sound"]["present"] and not status["relay"]["reached"]
+        if status["state"] == "offline" and status["since_s"] > NEXT_PICTURE_S:
+            duties = pins.duties()
+            assert (duties[GREEN], duties[BLUE]) == (0, 0)
+            reds.add(round(duties[RED]))
+        await asyncio.sleep(0.07)  # no multiple of it is the time between two flashes
+    assert (status["state"], reds) == ("offline", {0, 100})
+
+
+async def pressed_in_vain(toy: Pommaid, pins: RemotePins) -> None:
+    """It lights blue while the button is down, and blinks red: it cannot answer, and says so."""
+    pins.press()
+    await toy.until(lambda status: status["state"] == "holding" and status["since_s"] > LONGER_THAN_A_TAP_S)
+    duties = pins.duties()
+    assert duties[BLUE] > 50 and (duties[RED], duties[GREEN]) == (0, 0)
+    pins.release()
+    await toy.until("error")
+    await toy.until_seen("error", "red", "dark")
+    await toy.until("offline")
 
 
 @pytest.mark.timeout(ALONE_S + 100)
@@ -52,10 +77,10 @@ async def test_a_toy_without_network_is_still_a_toy(relay: MakeRelay, toy: MakeT
         async with toy(name="plays") as bear:
             assert bear.supervisor.times("READY=1")
             began_s = time.monotonic()
+            await bear.until_seen("connecting", "amber", "dark")
             await bear.until("offline")
             assert time.monotonic() - began_s < LIMIT_S[Connecting] + 3
-            assert bear.lights("connecting") <= {"amber", "dark"}
-            await bear.until(lambda status: status["state"] == "offline" and status["since_s"] > 2)
+            await bear.until_seen("offline", "white", "dark")
 
             greeting = await said_after(bear, say=question(tmp_path))
             assert said(greeting, PhraseKind.AFFECTION) and before(greeting, PhraseKind.AFFECTION), "and a kind word"
@@ -66,7 +91,6 @@ async def test_a_toy_without_network_is_still_a_toy(relay: MakeRelay, toy: MakeT
             await bear.until("offline")
             assert pitches(await bear.hear()) == pitches(greeting)
 
-            assert bear.lights("offline") == {"white", "dark"}
             assert bear.lights("playing") == {"green"}
 
     async def tells_how_it_is() -> None:
@@ -110,16 +134,15 @@ async def test_a_toy_without_network_is_still_a_toy(relay: MakeRelay, toy: MakeT
             assert [kind for _, kind, urgent in spooled(bear) if urgent] == ["help"], "and the call is kept"
 
     async def with_nothing_at_all() -> None:
-        """No network, no sound card: it lives, the watchdog is fed in time, and the light says what is missing."""
-        sections = {"sound": {"kind": "card"}, "button": {"kind": "gpio"}}
-        async with toy(name="alone", sections=sections, env={"PYTHONPATH": str(SHIMS)}) as bear:
-            began_s = time.monotonic()
-            while time.monotonic() - began_s < ALONE_S:
-                status = await bear.status()
-                assert not status["sound"]["present"] and not status["relay"]["reached"]
-                await asyncio.sleep(0.07)  # no multiple of it is the time between two flashes
-            assert bear.states()[-1] == "offline"
-            assert bear.lights("offline") == {"red", "dark"}
+        """No network, no sound card: it lives, pressed or not, feeds its watchdog, and its light tells."""
+        env = {"PYTHONPATH": str(SHIMS), "POMMAI_FAKE_GPIO": str(tmp_path / "pins")}
+        async with toy(name="alone", sections=SETTINGS, env=env) as bear:
+            with RemotePins(tmp_path / "pins") as pins:
+                began_s = time.monotonic()
+                while time.monotonic() - began_s < ALONE_S:
+                    await left_alone(bear, pins)
+                    await pressed_in_vain(bear, pins)
+            assert "sound: there is no " in bear.log, "which part is missing is in the log"
             assert bear.supervisor.longest_silence_s("WATCHDOG=1") < WATCHDOG_S
             assert (await bear.end())[0] == 0
             assert "Traceback" not in bear.log
