@@ -269,7 +269,7 @@ class EventsStored:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Do something; answer with CommandDone. It is sent again at each welcome until then, so an `id` is obeyed once.
+    """Do something; answer with CommandDone. It may come again at each welcome until then, so an `id` is obeyed once.
 
     `action`: volume, brightness (with `value` 0.0 to 1.0), pause, resume, play (with the `phrase`'s id), celebrate,
     restart. A toy that does not know an action answers `unknown_type`.

@@ -14,10 +14,10 @@ from pommai.cli import output
 from pommai.cli.relay_session import iso, opened_store, shown
 from pommai.cli.stopping import until_told
 from pommai.errors import UnknownToy
-from pommai.protocol import Command, Value
+from pommai.protocol import Command, ErrorCode, Value
 from pommai.relay.settings import RelaySettings
 from pommai.relay.stores.sqlite import SqliteStore
-from pommai.relay.stores.upkeep_rows import StoredCommand, StoredEvent
+from pommai.relay.stores.upkeep_rows import MOMENTARY, MOMENTARY_S, StoredCommand, StoredEvent
 
 LEVELS: Final = ("volume", "brightness")
 ACTIONS: Final = (*LEVELS, "pause", "resume", "play", "celebrate", "restart")
@@ -104,11 +104,12 @@ def _how_it_went(toy: str, action: str, done: StoredCommand | None, wait_s: floa
         limited = _LIMITED.get(action)
         return f"[bold]{toy}[/] has taken it; {limited}." if limited else f"[bold]{toy}[/] has done it."
     look = f"`pommai relay commands {toy}` shows what became of it."
+    at_most = f", within {MOMENTARY_S / 60:g} minutes" if action in MOMENTARY else ""
     if wait_s is None:
-        return f"Queued: [bold]{toy}[/] does it when it is connected. {look}"
+        return f"Queued: [bold]{toy}[/] does it when it is connected{at_most}. {look}"
     return (
         f"[bold red]error:[/] [bold]{toy}[/] has not done it within {wait_s:g} s: is it connected?\n"
-        f"[dim]what to do:[/] It stays queued; {look}"
+        f"[dim]what to do:[/] It stays queued{at_most}; {look}"
     )
 
 
@@ -137,7 +138,7 @@ def list_commands(settings: RelaySettings, toy: str, last: int, *, as_json: bool
     stored = asyncio.run(until_told(listed()))
     if as_json:
         for one in stored:
-            times = {"queued": iso(one.created_at_s), "done": iso(one.done_at_s)}
+            times = {"queued": iso(one.created_at_s), "expires": iso(one.expires_at_s), "done": iso(one.done_at_s)}
             what = {"action": one.command.action, "value": one.command.value, "phrase": one.command.phrase}
             output.emit({"toy": toy, "id": one.command.id, **what, **times, "code": one.code})
     elif stored:
@@ -154,8 +155,10 @@ def _what(command: Command) -> str:
 
 def _state(stored: StoredCommand) -> str:
     if stored.done_at_s is None:
-        return "waits for the toy"
+        return "waits for the toy" if time.time() < stored.expires_at_s else "expired"
     at = shown(stored.done_at_s, seconds=True)
+    if stored.code == ErrorCode.REPLACED:
+        return f"replaced {at}"
     return f"refused {at}: {stored.code}" if stored.code else f"done {at}"
 
 

@@ -2,7 +2,8 @@
 
 Rule one: an event is acknowledged when it is stored for good, and not before; the store takes each id once. So nothing
 is lost and nothing counts twice, wherever the relay or the connection breaks.
-Rule two: a command is sent once a connection, and again at each welcome until the toy has answered it.
+Rule two: a command is sent once a connection, and again at each welcome until the toy has answered it or it is too old.
+Those of a toy go out in the order in which they were given, and not all at once: the next follow the toy's answers.
 
 Nothing here belongs to a turn, and no failure here ends one: what the store cannot do now, the toy asks for again.
 """
@@ -53,8 +54,8 @@ class UpkeepStore(Protocol):
         What happened before the toy was forgotten is not stored, and its id never becomes known.
         """
 
-    async def pending_commands(self, toy: str) -> list[Command]:
-        """What the toy has not answered yet, oldest first; of very many, the oldest."""
+    async def pending_commands(self, toy: str, now_s: float) -> list[Command]:
+        """What the toy has not answered yet and is not too old, oldest first; of very many, the oldest."""
 
     async def command_done(self, toy: str, id: str, code: ErrorCode | None, now_s: float) -> None:
         """The toy has answered a command; an answer to one that is not pending changes nothing."""
@@ -84,14 +85,17 @@ class Upkeep:
     async def look_again(self) -> None:
         """Send the commands that wait, oldest first, each once: right after the welcome, and from time to time.
 
-        They are queued by other processes too. A toy that was welcomed before the phrases were ready gets the first
-        part of their manifest, which it did not ask for. Raises StoreError, then the next look will find them;
+        They are queued by other processes too. A toy that does not know of the present phrases gets the first part of
+        their manifest, which it did not ask for. Raises StoreError, then the next look will find them;
         ConnectionError.
         """
         if self._phrases is not None and self._phrases.revision != self._announced:
             self._announced = self._phrases.revision
             await self._list_phrases(0)
-        for command in await self._store.pending_commands(self._toy):
+        await self._send_commands()
+
+    async def _send_commands(self) -> None:
+        for command in await self._store.pending_commands(self._toy, self._unix_time()):
             if command.id not in self._sent:
                 self._sent.add(command.id)
                 await self._send(command)
@@ -101,7 +105,7 @@ class Upkeep:
         """Act on one message of the toy; it may have to wait for the disk, so nothing of a turn should wait for it.
 
         Its ids and kinds are tokens: `wire.decode` lets nothing else in, so they may be logged. Raises ConnectionError
-        if the toy is gone.
+        if the toy is gone, and StoreError as `look_again` does.
         """
         match message:
             case EventBatch(events):
@@ -135,6 +139,7 @@ class Upkeep:
             _log.error("answer not stored toy=%s id=%s: %s", self._toy, id, error)
             return
         _log.info("command done toy=%s id=%s code=%s", self._toy, id, code or "none")
+        await self._send_commands()
 
     async def _list_phrases(self, first: int) -> None:
         manifest = None if self._phrases is None else self._phrases.manifest(first)

@@ -333,10 +333,11 @@ def in_store(folder: Path, work: Callable[[SqliteStore], Any]) -> Any:
 def test_a_command_waits_for_the_toy(teddy: Pommai, tmp_path: Path, words: tuple[str, ...], queued: Command) -> None:
     (said,) = teddy("relay", "command", "teddy", *words, "--json").lines()
     assert said == {"toy": "teddy", "id": said["id"], "action": words[0], "done": False, "code": None}
-    (pending,) = in_store(tmp_path, lambda store: store.pending_commands("teddy"))
+    (pending,) = in_store(tmp_path, lambda store: store.pending_commands("teddy", time.time()))
     assert pending == replace(queued, id=said["id"])
     ran = teddy("relay", "command", "teddy", *words)
     assert ran.code == 0 and not ran.out and "Queued: teddy does it when it is connected" in ran.err
+    assert ("within 10 minutes" in ran.err) is (words[0] in ("play", "restart"))
 
 
 @pytest.mark.parametrize(
@@ -366,7 +367,7 @@ def test_only_a_toy_that_may_come_is_told_anything(teddy: Pommai, tmp_path: Path
         ran = teddy("relay", "command", toy, "pause")
         assert ran.code == 67 and f"{toy} has no valid token" in ran.err and "token list" in ran.err
     assert teddy("relay", "command", "Teddy!", "pause").code == 2
-    assert in_store(tmp_path, lambda store: store.pending_commands("teddy")) == []
+    assert in_store(tmp_path, lambda store: store.pending_commands("teddy", time.time())) == []
     for listing in ("events", "commands"):
         assert teddy("relay", listing, "teddy").code == 0, "its past can be read"
         assert teddy("relay", listing, "panda").code == 67
@@ -376,7 +377,7 @@ def answer_next(code: ErrorCode | None) -> Callable[[SqliteStore], Any]:
     """The toy's end: another process's connection, which answers as soon as it sees a command."""
 
     async def answer(store: SqliteStore) -> None:
-        while not (pending := await store.pending_commands("teddy")):  # noqa: ASYNC110 - other processes tell nothing
+        while not (pending := await store.pending_commands("teddy", time.time())):  # noqa: ASYNC110 - other processes tell nothing
             await asyncio.sleep(0.01)
         await store.command_done("teddy", pending[0].id, code, time.time())
 
@@ -441,6 +442,13 @@ def test_what_became_of_commands(teddy: Pommai, tmp_path: Path) -> None:
         ("pause", None, None),
     ]
     assert listed[0]["done"] == "2033-05-18T03:33:20+00:00" and listed[1]["done"] is None
+    in_store(tmp_path, lambda store: store.queue_command("teddy", "restart", now_s=1_000_000_000.0))
+    teddy("relay", "command", "teddy", "resume")
+    lines = [line.split() for line in teddy("relay", "commands", "teddy").out.splitlines()]
+    states = {tuple(line[2:4]) for line in lines if len(line) > 3}
+    assert states >= {("restart", "expired"), ("pause", "replaced"), ("resume", "waits")}
+    (old_one, *_) = teddy("relay", "commands", "teddy", "--json").lines()
+    assert (old_one["expires"], old_one["done"]) == ("2001-09-09T01:56:40+00:00", None)
 
 
 def test_what_a_toy_has_reported(teddy: Pommai, tmp_path: Path) -> None:

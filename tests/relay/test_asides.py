@@ -149,7 +149,7 @@ async def test_a_toy_that_restarts_answers_and_is_gone_and_the_answer_counts(tmp
             assert (await toy.until(Command)).id == ids[0]
             await toy.send(BATCH, *(CommandDone(id) for id in ids))  # and closes: all in the same moment
         async with asyncio.timeout(10):
-            while await relay.store.pending_commands("teddy"):  # asking is what gives way to the others
+            while await relay.store.pending_commands("teddy", time.time()):  # asking is what gives way to the others
                 pass
 
 

@@ -38,6 +38,7 @@ from pommai.relay.phrase_audio import SpokenPhrases
 from pommai.relay.ports import TurnRecord
 from pommai.relay.settings import RelaySettings, ServerSettings, StoreSettings, ToySettings
 from pommai.relay.stores.sqlite import SqliteStore
+from pommai.relay.stores.upkeep_rows import MAX_PENDING, MOMENTARY_S
 from pommai.relay.upkeep import Answerable, Upkeep
 from pommai.starter import Phrase, PhraseKind
 from pommai.wire import encode
@@ -180,13 +181,38 @@ async def test_commands_go_out_in_order_once_a_connection_until_they_are_answere
         assert done is not None and (done.done_at_s, done.code) == (NOW_S, "unavailable")
 
 
+async def test_many_commands_go_out_in_order_and_the_next_follow_the_answers(path: Path) -> None:
+    """A toy that has no room for all of them would leave some out, and obey those late."""
+    async with opened(path) as store:
+        ids = [await store.queue_command("teddy", "celebrate", now_s=NOW_S) for _ in range(3 * MAX_PENDING)]
+        wire = Wire()
+        served = upkeep(store, wire)
+        await served.look_again()
+        await served.look_again()
+        assert len(wire.got) == MAX_PENDING, "the toy has answered none"
+        for number in range(len(ids)):
+            command = wire.got[number]
+            assert isinstance(command, Command) and command.id == ids[number]
+            await served.receive(CommandDone(command.id))
+            assert len(wire.got) == min(MAX_PENDING + number + 1, len(ids))
+
+
+async def test_a_command_that_waited_too_long_is_not_sent(path: Path) -> None:
+    async with opened(path) as store:
+        await store.queue_command("teddy", "play", phrase="song-1", now_s=NOW_S - MOMENTARY_S)
+        fresh = await store.queue_command("teddy", "play", phrase="song-2", now_s=NOW_S - MOMENTARY_S + 1)
+        wire = Wire()
+        await upkeep(store, wire).look_again()
+        assert wire.got == [Command(fresh, "play", phrase="song-2")]
+
+
 async def test_answers_to_nothing_change_nothing(path: Path) -> None:
     async with opened(path) as store:
         wire = Wire()
         id = await store.queue_command("panda", "pause", now_s=NOW_S)
         for unknown in (id, "nothing"):
             await upkeep(store, wire).receive(CommandDone(unknown))
-        assert wire.got == [] and len(await store.pending_commands("panda")) == 1
+        assert wire.got == [] and len(await store.pending_commands("panda", NOW_S)) == 1
 
 
 async def test_a_store_that_fails_delays_commands_and_ends_nothing(
@@ -206,7 +232,9 @@ async def test_a_store_that_fails_delays_commands_and_ends_nothing(
     await served.receive(CommandDone(id))
     assert f"answer not stored toy=teddy id={id}" in caplog.text
     store.broken = False
-    assert [command.id for command in await store.pending_commands("teddy")] == [id], "it comes again and is answered"
+    assert [command.id for command in await store.pending_commands("teddy", NOW_S)] == [id], (
+        "it comes again and is answered"
+    )
     await store.close()
 
 
@@ -333,7 +361,7 @@ async def test_a_toy_comes_back_with_much_to_tell(
     monkeypatch.setattr(app, "LOOK_AFTER_S", 0.05)
     limits = ToySettings(daily_limit_min=30, max_conversation_min=10, volume_ceiling=0.5)
     async with relay(tmp_path, teddy=limits) as served, opened(tmp_path / "relay.db") as cli:
-        waiting = await cli.queue_command("teddy", "volume", value=0.3, now_s=NOW_S)
+        waiting = await cli.queue_command("teddy", "volume", value=0.3, now_s=time.time())
         await until(lambda: "phrases ready n=2 of=2" in caplog.text)
         async with served.knocking(await served.token()) as wire:
             welcome = await wire.greet()
@@ -352,9 +380,9 @@ async def test_a_toy_comes_back_with_much_to_tell(
             assert (await wire.until(PhraseEnd)).code is None
             pieces = b"".join(message.chunk for message in wire.got if isinstance(message, PhraseChunk))
             assert hashlib.sha256(pieces).hexdigest() == entry.sha256
-            later = await cli.queue_command("teddy", "celebrate", now_s=NOW_S)
+            later = await cli.queue_command("teddy", "celebrate", now_s=time.time())
             assert await wire.until(Command) == Command(later, "celebrate"), "while it is connected"
-        assert [command.id for command in await cli.pending_commands("teddy")] == [later]
+        assert [command.id for command in await cli.pending_commands("teddy", time.time())] == [later]
         assert [stored.event.id for stored in await cli.list_events("teddy", 9)] == ["e1", "e2", "e3"]
 
 

@@ -133,7 +133,7 @@ async def test_a_forgotten_toy_leaves_no_event_and_no_command(path: Path) -> Non
         await store.forget("teddy")
         on_disk = bytes_on_disk(path)
         assert b"GIVEAWAY" not in on_disk and b"teddy" not in on_disk
-        assert len(await store.list_events("panda", 9)) == len(await store.pending_commands("panda")) == 1
+        assert len(await store.list_events("panda", 9)) == len(await store.pending_commands("panda", NOW_S)) == 1
 
 
 async def test_what_happened_before_a_toy_was_forgotten_is_not_stored_when_it_comes(path: Path) -> None:
@@ -146,6 +146,29 @@ async def test_what_happened_before_a_toy_was_forgotten_is_not_stored_when_it_co
         assert [stored.event.id for stored in await store.list_events("teddy", 9)] == ["e2"]
         await store.store_events("panda", [event(1, before_s)], NOW_S)
         assert len(await store.list_events("panda", 9)) == 1
+
+
+async def test_what_nobody_can_date_is_not_older_than_the_forgetting(path: Path) -> None:
+    """A toy whose clock is not set knows no better than 1970; what it reports today is of today."""
+    async with opened(path) as store:
+        await store.forget("teddy")
+        undated, dated = event(1, 5.0, clock="unsure"), event(2, 5.0, clock="sure")
+        assert await store.store_events("teddy", [undated, dated], NOW_S) == {"e1"}
+
+
+async def test_the_bytes_of_one_toy_are_bounded_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = len(json.dumps(dict(event(1, note="x" * 60).data)))
+    monkeypatch.setattr(upkeep_rows, "MAX_EVENT_BYTES", 10 * size)
+    monkeypatch.setattr(upkeep_rows, "EVENT_BYTES_SLACK", 4 * size)
+    async with opened(path) as store:
+        await store.store_events("panda", [event(n, note="x" * 60) for n in range(14)], NOW_S)
+        await store.store_events("teddy", [event(0, urgent=True, note="x" * 60)], NOW_S)
+        await store.store_events("teddy", [event(n, note="x" * 60) for n in range(1, 14)], NOW_S)
+        assert len(await store.list_events("teddy", 99)) == 14
+        await store.store_events("teddy", [event(14, note="x" * 60)], NOW_S + 1)
+        kept = [stored.event.id for stored in await store.list_events("teddy", 99)]
+        assert kept == ["e0", *(f"e{n}" for n in range(6, 15))], "the oldest go first, and urgent ones last"
+        assert len(await store.list_events("panda", 99)) == 14
 
 
 KILLED = """
@@ -201,9 +224,9 @@ async def test_commands_wait_in_order_until_they_are_answered(path: Path) -> Non
         joke = await store.queue_command("teddy", "play", phrase="joke-1", now_s=NOW_S)
         await store.queue_command("panda", "pause", now_s=NOW_S)
         pending = [Command(louder, "volume", 0.5), Command(joke, "play", phrase="joke-1")]
-        assert await store.pending_commands("teddy") == pending
+        assert await store.pending_commands("teddy", NOW_S) == pending
         await store.command_done("teddy", louder, None, NOW_S + 1)
-        assert await store.pending_commands("teddy") == pending[1:]
+        assert await store.pending_commands("teddy", NOW_S) == pending[1:]
         await store.command_done("teddy", joke, ErrorCode.UNAVAILABLE, NOW_S + 2)
         await store.command_done("teddy", joke, None, NOW_S + 3)
         done = StoredCommand(pending[1], NOW_S, NOW_S + 2, "unavailable")
@@ -217,33 +240,78 @@ async def test_no_toy_answers_for_another(path: Path) -> None:
     async with opened(path) as store:
         id = await store.queue_command("teddy", "pause", now_s=NOW_S)
         await store.command_done("panda", id, None, NOW_S)
-        assert len(await store.pending_commands("teddy")) == 1
+        assert len(await store.pending_commands("teddy", NOW_S)) == 1
 
 
 async def test_very_many_commands_come_in_portions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep_rows, "MAX_PENDING", 3)
     async with opened(path) as store:
         ids = [await store.queue_command("teddy", "celebrate", now_s=NOW_S) for _ in range(5)]
-        assert [command.id for command in await store.pending_commands("teddy")] == ids[:3]
+        assert [command.id for command in await store.pending_commands("teddy", NOW_S)] == ids[:3]
         await store.command_done("teddy", ids[0], None, NOW_S)
-        assert [command.id for command in await store.pending_commands("teddy")] == ids[1:4]
+        assert [command.id for command in await store.pending_commands("teddy", NOW_S)] == ids[1:4]
 
 
-async def test_the_sweep_gives_up_commands_that_nobody_fetched_for_a_month(path: Path) -> None:
-    async with opened(path, turns_days=1) as store:
-        old = await store.queue_command("teddy", "restart", now_s=NOW_S - 31 * DAY_S)
-        waiting = await store.queue_command("teddy", "pause", now_s=NOW_S - 29 * DAY_S)
-        done = await store.queue_command("teddy", "resume", now_s=NOW_S - 29 * DAY_S)
-        await store.command_done("teddy", done, None, NOW_S - 2 * DAY_S)
-        assert await store.sweep(NOW_S) == 2
-        assert [stored.command.id for stored in await store.list_commands("teddy", 9)] == [waiting]
-        assert old != waiting
+@pytest.mark.parametrize(
+    ("first", "second", "replaces"),
+    [
+        ("pause", "resume", True),
+        ("resume", "pause", True),
+        ("pause", "pause", True),
+        ("volume", "volume", True),
+        ("brightness", "brightness", True),
+        ("volume", "brightness", False),
+        ("volume", "pause", False),
+        ("play", "play", False),
+        ("restart", "celebrate", False),
+    ],
+)
+async def test_of_what_undoes_itself_only_the_newest_counts(
+    path: Path, first: str, second: str, replaces: bool
+) -> None:
+    async with opened(path) as store:
+        done = await store.queue_command("teddy", first, value=0.1, now_s=NOW_S - 9)
+        await store.command_done("teddy", done, None, NOW_S - 8)
+        other = await store.queue_command("panda", first, now_s=NOW_S)
+        old = await store.queue_command("teddy", first, value=0.2, now_s=NOW_S)
+        new = await store.queue_command("teddy", second, value=0.3, now_s=NOW_S + 1)
+        waiting = [command.id for command in await store.pending_commands("teddy", NOW_S + 1)]
+        assert waiting == ([new] if replaces else [old, new])
+        assert [command.id for command in await store.pending_commands("panda", NOW_S)] == [other]
+        states = [(stored.done_at_s, stored.code) for stored in await store.list_commands("teddy", 9)]
+        assert states[0] == (NOW_S - 8, None)
+        assert states[1] == ((NOW_S + 1, ErrorCode.REPLACED) if replaces else (None, None))
+
+
+@pytest.mark.parametrize("action", ["volume", "brightness", "pause", "resume", "play", "celebrate", "restart"])
+@pytest.mark.parametrize("turns_days", [1, 3650])
+async def test_a_command_waits_for_its_time_however_long_turns_are_kept(
+    path: Path, action: str, turns_days: int
+) -> None:
+    async with opened(path, turns_days=turns_days) as store:
+        await store.queue_command("teddy", action, value=0.5, phrase="joke-1", now_s=NOW_S)
+        (stored,) = await store.list_commands("teddy", 9)
+        assert stored.expires_at_s - NOW_S == (600 if action in ("play", "celebrate", "restart") else 30 * DAY_S)
+        await store.sweep(stored.expires_at_s - 1)
+        assert len(await store.pending_commands("teddy", stored.expires_at_s - 1)) == 1
+        assert await store.pending_commands("teddy", stored.expires_at_s) == []
+        await store.sweep(NOW_S + 30 * DAY_S)
+        assert await store.list_commands("teddy", 9) == []
+
+
+async def test_the_sweep_removes_commands_that_were_done_too_long_ago(path: Path) -> None:
+    async with opened(path, turns_days=2) as store:
+        for action, done_days in (("pause", 3), ("volume", 1)):
+            id = await store.queue_command("teddy", action, now_s=NOW_S - 4 * DAY_S)
+            await store.command_done("teddy", id, None, NOW_S - done_days * DAY_S)
+        assert await store.sweep(NOW_S) == 1
+        assert [stored.command.action for stored in await store.list_commands("teddy", 9)] == ["volume"]
 
 
 async def test_a_command_of_another_process_is_seen_at_once(path: Path) -> None:
     async with opened(path) as relay, opened(path) as cli:
         id = await cli.queue_command("teddy", "celebrate", now_s=NOW_S)
-        assert [command.id for command in await relay.pending_commands("teddy")] == [id]
+        assert [command.id for command in await relay.pending_commands("teddy", NOW_S)] == [id]
         await relay.command_done("teddy", id, None, NOW_S + 1)
         found = await cli.find_command(id)
         assert found is not None and found.done_at_s == NOW_S + 1

@@ -24,9 +24,6 @@ DAY_S: Final = 86_400.0
 FORGOTTEN_DAYS: Final = 366
 """How long a toy is known to be forgotten: longer than any toy keeps what it could not send."""
 
-PENDING_DAYS: Final = 30
-"""How long a command waits, at the least, for a toy that does not come."""
-
 _INSERT = """
     INSERT INTO turns (toy, started_at_ms, turn, outcome, source, error, tokens, uplink_packets,
                                  downlink_packets, ms, verdicts, heard, said)
@@ -121,7 +118,7 @@ class SqliteStore(UpkeepRows):
         with transaction(self._connection):
             silenced = self._connection.execute(_FORGET_WORDS, (words_until_ms,)).rowcount
             removed = self._connection.execute(turns, (int(until_s * 1000),)).rowcount
-            removed += self._sweep_upkeep(until_s, min(until_s, now_s - PENDING_DAYS * DAY_S))
+            removed += self._sweep_upkeep(until_s, now_s)
             self._connection.execute("DELETE FROM forgotten WHERE at_s <= ?", (now_s - FORGOTTEN_DAYS * DAY_S,))
         if silenced or removed:
             self._scrub()

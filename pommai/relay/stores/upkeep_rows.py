@@ -23,8 +23,23 @@ MAX_EVENTS: Final = 50_000
 EVENTS_SLACK: Final = 1_000
 """How many more there may be before they are counted out: not with every batch."""
 
-MAX_PENDING: Final = 100
-"""The most commands that a toy is sent at once; the others follow when it comes again."""
+MAX_EVENT_BYTES: Final = 16_000_000
+"""The most that the data of one toy's events take; some ten times what `MAX_EVENTS` usual ones do."""
+
+EVENT_BYTES_SLACK: Final = 1_000_000
+
+MAX_PENDING: Final = 20
+"""The most commands that a toy is sent before it has answered the first of them; the others follow its answers."""
+
+PENDING_S: Final = 30 * 86_400.0
+"""How long a command waits for a toy that does not come."""
+
+MOMENTARY: Final = frozenset({"play", "celebrate", "restart"})
+MOMENTARY_S: Final = 600.0
+"""How long these wait: a song that somebody wished for this afternoon must not begin in the night."""
+
+REPLACES: Final = (frozenset({"pause", "resume"}), frozenset({"volume"}), frozenset({"brightness"}))
+"""Of each of these kinds only the newest command counts: those that still wait are given up for it."""
 
 _INSERT_EVENT = """
     INSERT INTO events (toy, id, kind, at_s, urgent, data, received_at_s)
@@ -33,8 +48,12 @@ _INSERT_EVENT = """
     ON CONFLICT (toy, id) DO NOTHING
 """
 _TRIM_EVENTS = """
-    DELETE FROM events WHERE rowid IN
-        (SELECT rowid FROM events WHERE toy = ? ORDER BY urgent DESC, received_at_s DESC, rowid DESC LIMIT -1 OFFSET ?)
+    DELETE FROM events WHERE rowid IN (
+        SELECT id FROM (
+            SELECT rowid AS id, count(*) OVER newest AS n_rows, sum(length(data)) OVER newest AS n_bytes
+            FROM events WHERE toy = ? WINDOW newest AS (ORDER BY urgent DESC, received_at_s DESC, rowid DESC)
+        ) WHERE n_rows > ? OR n_bytes > ?
+    )
 """
 _LAST_EVENTS = """
     SELECT id, kind, at_s, urgent, data, received_at_s FROM events
@@ -53,12 +72,21 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class StoredCommand:
-    """A command and what became of it. `done_at_s`: None while it waits. `code`: why it was refused, if it was."""
+    """A command and what became of it.
+
+    `done_at_s`: None while it waits, and for ever if it expired. `code`: why it was refused, if it was; `replaced` by
+    a newer one, it did not even wait any longer.
+    """
 
     command: Command
     created_at_s: float
     done_at_s: float | None
     code: str | None
+
+    @property
+    def expires_at_s(self) -> float:
+        """From then on the toy is not told any more (Unix seconds)."""
+        return self.created_at_s + (MOMENTARY_S if self.command.action in MOMENTARY else PENDING_S)
 
 
 class UpkeepRows(StoreFile):
@@ -69,8 +97,8 @@ class UpkeepRows(StoreFile):
     async def store_events(self, toy: str, events: Sequence[EventRecord], now_s: float) -> set[str]:
         """Store, for good, those whose id is not stored yet; the ids of what was stored now.
 
-        What happened before the toy was forgotten is not stored; but what is urgent always is, because a toy whose
-        clock is wrong may date a call for help of today long ago.
+        What happened before the toy was forgotten is not stored. But what is urgent always is, because a toy whose
+        clock is wrong may date a call for help of today long ago; and so is what says that nobody had set its clock.
         """
         return await self._run(lambda: self._store_events(toy, events, now_s))
 
@@ -89,12 +117,15 @@ class UpkeepRows(StoreFile):
             new = set()
             for event in events:
                 row = (toy, event.id, event.kind, event.at_s, event.urgent, json.dumps(dict(event.data)), now_s)
-                if self._connection.execute(_INSERT_EVENT, (*row, event.urgent, digest, event.at_s)).rowcount:
+                undated = event.data.get("clock") == "unsure"
+                if self._connection.execute(
+                    _INSERT_EVENT, (*row, event.urgent or undated, digest, event.at_s)
+                ).rowcount:
                     new.add(event.id)
-            counting = "SELECT count(*) FROM events WHERE toy = ?"
-            (n_events,) = self._connection.execute(counting, (toy,)).fetchone()
-            if n_events > MAX_EVENTS + EVENTS_SLACK:
-                self._connection.execute(_TRIM_EVENTS, (toy, MAX_EVENTS))
+            counting = "SELECT count(*), total(length(data)) FROM events WHERE toy = ?"
+            n_events, n_bytes = self._connection.execute(counting, (toy,)).fetchone()
+            if n_events > MAX_EVENTS + EVENTS_SLACK or n_bytes > MAX_EVENT_BYTES + EVENT_BYTES_SLACK:
+                self._connection.execute(_TRIM_EVENTS, (toy, MAX_EVENTS, MAX_EVENT_BYTES))
         return new
 
     # --- commands -----------------------------------------------------------------------------------------------------
@@ -102,19 +133,21 @@ class UpkeepRows(StoreFile):
     async def queue_command(
         self, toy: str, action: str, *, value: float | None = None, phrase: str | None = None, now_s: float
     ) -> str:
-        """Have a toy do something as soon as it can be told; the command's id."""
+        """Have a toy do something as soon as it can be told, in place of what it replaces; the command's id."""
         id = uuid.uuid4().hex
-        sql = "INSERT INTO commands (id, toy, action, value, phrase, created_at_s) VALUES (?, ?, ?, ?, ?, ?)"
-        await self._run(lambda: self._write(sql, id, toy, action, value, phrase, now_s))
+        await self._run(lambda: self._queue(toy, Command(id, action, value, phrase), now_s))
         return id
 
-    async def pending_commands(self, toy: str) -> list[Command]:
-        """What the toy has not answered yet, oldest first; of very many, the oldest."""
+    async def pending_commands(self, toy: str, now_s: float) -> list[Command]:
+        """What the toy has not answered yet and is not too old, oldest first; of very many, the oldest."""
         sql = """
             SELECT id, action, value, phrase FROM commands
-            WHERE toy = ? AND done_at_s IS NULL ORDER BY created_at_s, rowid LIMIT ?
+            WHERE toy = ? AND done_at_s IS NULL
+                AND created_at_s > iif(action IN (SELECT value FROM json_each(?)), ?, ?)
+            ORDER BY created_at_s, rowid LIMIT ?
         """
-        rows = await self._run(lambda: self._connection.execute(sql, (toy, MAX_PENDING)).fetchall())
+        row = (toy, json.dumps([*MOMENTARY]), now_s - MOMENTARY_S, now_s - PENDING_S, MAX_PENDING)
+        rows = await self._run(lambda: self._connection.execute(sql, row).fetchall())
         return [Command(*row) for row in rows]
 
     async def command_done(self, toy: str, id: str, code: ErrorCode | None, now_s: float) -> None:
@@ -164,6 +197,17 @@ class UpkeepRows(StoreFile):
 
     # --- in the worker thread -----------------------------------------------------------------------------------------
 
+    def _queue(self, toy: str, command: Command, now_s: float) -> None:
+        replacing = """
+            UPDATE commands SET done_at_s = ?, code = ?
+            WHERE toy = ? AND done_at_s IS NULL AND action IN (SELECT value FROM json_each(?))
+        """
+        replaced = [action for kind in REPLACES if command.action in kind for action in kind]
+        sql = "INSERT INTO commands (id, toy, action, value, phrase, created_at_s) VALUES (?, ?, ?, ?, ?, ?)"
+        with durably(self._connection):
+            self._connection.execute(replacing, (now_s, ErrorCode.REPLACED, toy, json.dumps(replaced)))
+            self._connection.execute(sql, (command.id, toy, command.action, command.value, command.phrase, now_s))
+
     def _write(self, sql: str, *row: object) -> None:
         with durably(self._connection):
             self._connection.execute(sql, row)
@@ -173,14 +217,14 @@ class UpkeepRows(StoreFile):
         for table in ("events", "commands"):
             self._connection.execute(f"DELETE FROM {table} WHERE toy = ?", (toy,))
 
-    def _sweep_upkeep(self, until_s: float, pending_until_s: float) -> int:
+    def _sweep_upkeep(self, until_s: float, now_s: float) -> int:
         """Part of a sweep, inside its transaction: what came, or was done, before `until_s`; the rows removed.
 
-        `pending_until_s`: a command that waited since then is given up.
+        A command that nobody has answered goes when none like it could wait any longer.
         """
         events = self._connection.execute("DELETE FROM events WHERE received_at_s <= ?", (until_s,)).rowcount
         sql = "DELETE FROM commands WHERE done_at_s <= ? OR (done_at_s IS NULL AND created_at_s <= ?)"
-        return events + self._connection.execute(sql, (until_s, pending_until_s)).rowcount
+        return events + self._connection.execute(sql, (until_s, now_s - PENDING_S)).rowcount
 
 
 def toy_digest(toy: str) -> bytes:
