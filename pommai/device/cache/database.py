@@ -87,6 +87,12 @@ def _has_events(connection: sqlite3.Connection) -> bool:
     return connection.execute(sql).fetchone() is not None
 
 
+def fold_log(connection: sqlite3.Connection) -> None:
+    """Write the log back into the file, so that the file is whole without it. Raises sqlite3.Error."""
+    busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    assert not busy, "nobody else knows of this file"
+
+
 def open_memory() -> sqlite3.Connection:
     """A database that lasts as long as its connection, with the same tables."""
     connection = sqlite3.connect(":memory:", isolation_level=None)

@@ -93,8 +93,8 @@ class _Reading:
     given_up: set[str] = field(default_factory=set)
 
     def rows(self, table: str, columns: str, condition: str = "TRUE") -> Iterator[tuple[Any, ...]]:
-        """Every row that can be read, in the order in which they were written."""
-        sql = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? AND {condition} ORDER BY rowid"
+        """Every row that can be read, in the order in which they were written; a damaged index hides none."""
+        sql = f"SELECT rowid, {columns} FROM {table} NOT INDEXED WHERE rowid > ? AND {condition} ORDER BY rowid"
         after, misses, step = 0, 0, 1
         while misses < MAX_MISSES and after < MAX_ROWID:
             try:

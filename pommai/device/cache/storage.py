@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from pommai import sqlite
-from pommai.device.cache import aside, database
+from pommai.device.cache import aside, database, files
 from pommai.device.cache.database import Damaged, Newer
 from pommai.device.cache.lock import InUseError, Lock
 from pommai.device.cache.memory import LogEntry
@@ -130,12 +130,18 @@ class Storage:
         """Go on in a new file, or in memory. Raises `error` where neither helps."""
         if self._tables.in_memory or isinstance(error, OURS):
             raise error
-        if sqlite.error_code(error) in database.DAMAGED and self._rebuilds < MAX_REBUILDS:
-            before = self._tables
-            self._tables = self._rebuild(before.connection, time.time())
-            self._tables.memory.take_over(before.memory)
+        if sqlite.error_code(error) not in database.DAMAGED or self._rebuilds == MAX_REBUILDS:
+            self._fall_back(self._said(error))
+            return
+        before = self._tables
+        try:
+            self._tables = files.rebuild(before.connection, self._path, self._settings, time.time())
+        except (StoreError, OSError) as failure:
+            self._fall_back(self._said(failure))
         else:
-            self._fall_back(sqlite.store_error(self._path, error))
+            self._rebuilds += 1
+            self._tables.memory.take_over(before.memory)
+            files.close(before.connection)
 
     def _fall_back(self, error: StoreError) -> None:
         """Go on in memory, with what can be read from the file."""
@@ -143,7 +149,7 @@ class Storage:
         with self._tables.transaction():
             copy(before.connection, self._tables, prefer_source=True, history=False)
             self._tables.memory.take_over(before.memory)
-        _close(before.connection)
+        files.close(before.connection)
         self._live_from_memory(error)
 
     def _live_from_memory(self, error: StoreError) -> None:
@@ -151,39 +157,34 @@ class Storage:
         _log.error("the cache lives in memory: %s", error)
 
     def _keep_what_can_be_read(self) -> None:
-        source = database.open_for_reading(self._path)
+        source = database.open_for_reading(aside.in_place(self._path))
         if source is not None:
             with self._tables.transaction():
                 copy(source, self._tables, prefer_source=True, history=False)
-            _close(source)
+            files.close(source)
 
     # --- the file -----------------------------------------------------------------------------------------------------
 
     def _open_file(self, now_s: float) -> Tables:
         """The file's tables, in a new file where the old one cannot be used. Raises StoreError."""
         self._lock.take()
+        aside.finish_swap(self._path)
         connection = sqlite.connect(self._path, busy_s=database.BUSY_S)
         try:
             database.make_ready(connection, self._path)
         except Newer as newer:
             return self._begin_anew(connection, newer.version)
         except Damaged:
-            return self._rebuild(connection, now_s)
+            try:
+                return files.rebuild(connection, self._path, self._settings, now_s)
+            finally:
+                files.close(connection)
         except StoreError:
-            _close(connection)
+            files.close(connection)
             raise
         tables = Tables(connection, self._settings, in_memory=False)
-        self._take_back(tables, now_s)
+        files.take_back(tables, self._path, now_s)
         return tables
-
-    def _new_file(self) -> Tables:
-        connection = sqlite.connect(self._path, busy_s=database.BUSY_S)
-        try:
-            database.make_ready(connection, self._path)
-        except StoreError:
-            _close(connection)
-            raise
-        return Tables(connection, self._settings, in_memory=False)
 
     def _begin_anew(self, connection: sqlite3.Connection, version: int) -> Tables:
         """Set the file of a newer pommai aside, and begin with an empty one. Raises StoreError."""
@@ -192,71 +193,9 @@ class Storage:
         except OSError as error:
             raise StoreError(f"{self._path} is of a newer version and cannot be set aside: {error.strerror}") from error
         finally:
-            _close(connection)
+            files.close(connection)
         _log.warning("the database is of a newer version, set aside as %s", name)
-        return self._new_file()
-
-    def _rebuild(self, connection: sqlite3.Connection, now_s: float) -> Tables:
-        """Set the damaged file aside, and make a new one of what can be read; if that fails, it stays in memory."""
-        self._rebuilds += 1
-        rescued = self._memory()
-        with rescued.transaction():
-            copy(connection, rescued, prefer_source=True, history=True)
-        try:
-            try:
-                name = aside.set_damaged_aside(self._path, now_s).name
-            finally:
-                _close(connection)
-            _log.error("the database is damaged, set aside as %s", name)
-            tables = self._new_file()
-        except OSError as error:
-            self._live_from_memory(StoreError(f"{self._path} is damaged and cannot be set aside: {error.strerror}"))
-            return rescued
-        except StoreError as error:
-            self._live_from_memory(error)
-            return rescued
-        try:
-            with tables.transaction(durable=True):
-                copy(rescued.connection, tables, prefer_source=True, history=True)
-        except sqlite3.DatabaseError as error:
-            _close(tables.connection)
-            self._live_from_memory(self._said(error))
-            return rescued
-        rescued.connection.close()
-        return tables
-
-    def _take_back(self, tables: Tables, now_s: float) -> None:
-        """Merge what was set aside because it was newer, and no longer is."""
-        try:
-            paths = aside.newer_files(self._path, len(database.MIGRATIONS))
-        except OSError as error:
-            _log.error("%s cannot be looked through: %s", self._path.parent, error.strerror)
-            return
-        for path in paths:
-            try:
-                if self._merge(path, tables):
-                    aside.remove(path)
-                else:
-                    aside.set_damaged_aside(self._path, now_s, path)
-            except (StoreError, OSError, sqlite3.DatabaseError) as error:
-                _log.error("%s is not taken back yet: %s", path.name, error)
-            else:
-                _log.info("the database of before is taken back from %s", path.name)
-
-    def _merge(self, path: Path, tables: Tables) -> bool:
-        """Copy what can be read from the file at `path`; whether it was whole. Raises what it meets."""
-        source = sqlite.connect(path, busy_s=database.BUSY_S)
-        whole = True
-        try:
-            try:
-                database.make_ready(source, path)
-            except Damaged:
-                whole = False
-            with tables.transaction(durable=True):
-                copy(source, tables, prefer_source=False, history=True)
-        finally:
-            _close(source)
-        return whole
+        return files.tables_in(self._path, self._settings)
 
     def _memory(self) -> Tables:
         return Tables(database.open_memory(), self._settings, in_memory=True)
@@ -267,11 +206,3 @@ class Storage:
         if isinstance(error, OSError):
             return StoreError(f"{self._path} cannot be used: {error.strerror}")
         return sqlite.store_error(self._path, error)
-
-
-def _close(connection: sqlite3.Connection) -> None:
-    """Close a connection to a file that may fail even in that."""
-    try:
-        connection.close()
-    except sqlite3.Error as error:
-        _log.warning("the database did not close: %s", error)

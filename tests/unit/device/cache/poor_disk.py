@@ -24,6 +24,8 @@ from pommai.device.service.keeping import ALLOWANCE, Keeper
 
 from .opened import event, fetch, names, opened, phrase, unsent_ids
 
+PAGE = 4096
+
 
 def fill(folder: Path) -> None:
     """Leave not a byte of the disk."""
@@ -156,6 +158,27 @@ async def damaged_and_full(folder: Path) -> dict[str, Any]:
         said["names"] = [name for name in names(folder) if not name.endswith(("-wal", "-shm", ".lock"))]
     async with opened(folder / "toy.db") as cache:
         said["after"] = len(await unsent_ids(cache))
+    return said
+
+
+async def damaged_and_nearly_full(folder: Path) -> dict[str, Any]:
+    """The file is damaged, and for another there is more and more room, but too little until the last start."""
+    path = folder / "toy.db"
+    async with opened(path) as cache:
+        events = [event(number, urgent=number % 10 == 0) for number in range(300)]
+        await cache._write(lambda tables: [tables.spool.append(each) for each in events])
+        await cache.remember("allowance", {"paused": True}, durable=True)
+    content = path.read_bytes()
+    path.write_bytes(content[:-PAGE] + bytes(PAGE))  # of the log
+    said: dict[str, Any] = {"starts": []}
+    for room in (40_000, 80_000, 130_000, 500_000):
+        fill(folder)
+        os.truncate(folder / "filler", (folder / "filler").stat().st_size - room)
+        async with opened(path) as cache:
+            size, allowance = await cache.spool_size(), await cache.recall("allowance")
+            said["starts"].append([bool(cache.problem), size.unsent, size.urgent, allowance, names(folder)])
+            said["problem"] = cache.problem or said["problem"]
+        empty(folder)
     return said
 
 

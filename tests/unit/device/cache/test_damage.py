@@ -13,6 +13,7 @@ import pytest
 
 from pommai import sqlite
 from pommai.device.cache import storage
+from pommai.errors import StoreError
 from pommai.packets import unpack
 from pommai.protocol import EventRecord
 
@@ -242,6 +243,34 @@ async def test_only_the_last_two_damaged_files_are_kept(path: Path) -> None:
     async with opened(path):
         pass
     assert names(path.parent) == ["toy.db", ASIDE, "toy.db.damaged-3", "toy.db.damaged-3-wal"]
+
+
+async def test_the_file_just_set_aside_is_kept_whatever_the_clock_says(path: Path) -> None:
+    for at_s in (NOW_S + 1e6, NOW_S + 2e6, NOW_S + 3e6):
+        path.with_name(f"toy.db.damaged-{at_s:.0f}").write_bytes(b"ruin")
+    damaged = overwrite(path, 0, b"garbage")
+    async with opened(path):
+        pass
+    assert names(path.parent) == ["toy.db", ASIDE, f"toy.db.damaged-{NOW_S + 3e6:.0f}"]
+    assert path.with_name(ASIDE).read_bytes() == damaged
+
+
+async def test_a_damaged_index_hides_no_event_from_a_toy_that_cannot_write_its_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = sqlite3.connect(path)
+    sql = "SELECT rootpage FROM sqlite_master WHERE name = 'idx_events_pending_priority_at_s'"
+    (root,) = connection.execute(sql).fetchone()
+    connection.close()
+    overwrite(path, (root - 1) * PAGE, random.Random(7).randbytes(100))
+
+    def refused(path: Path, **_: object) -> sqlite3.Connection:
+        raise StoreError(f"{path} cannot be opened for writing: Read-only file system")
+
+    monkeypatch.setattr(sqlite, "connect", refused)
+    async with opened(path) as cache:
+        assert "Read-only" in cache.problem
+        assert await unsent_ids(cache) == [f"e{number}" for number in range(500, COUNT)]
 
 
 def switched_off(path: Path, target: Path) -> None:

@@ -1,9 +1,11 @@
-"""Killed in mid-append: what was said to be durable is there, and nothing is there twice."""
+"""Killed in mid-append, or while a damaged file is mended: what was durable is there, and nothing is there twice."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,3 +46,23 @@ async def test_twelve_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> N
             assert max(kept) <= last + 12, "nothing is invented"
             first = max(kept) + 1
     assert names(tmp_path) == ["toy.db"]
+
+
+def test_a_toy_that_dies_while_it_mends_its_file_loses_nothing_of_what_could_be_read(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.unit.device.cache.dying", tmp_path],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+        check=True,
+    )
+    said = json.loads(ran.stdout)
+    undisturbed = said["undisturbed"]
+    assert undisturbed["problem"] == "" and undisturbed["left"] == ["toy.db"] and undisturbed["damaged"] == 2
+    assert 300 < undisturbed["unsent"] < 405 and undisturbed["allowance"] == {"paused": True}
+    assert undisturbed["urgent"] == [f"e{number}" for number in range(9000, 9005)], "they were in its log only"
+    assert said["steps"] > 40 and said["cut_short"] > 5, "it was killed in between"
+    for found in said["again"]:
+        assert found["damaged"] in (1, 2), "the log of the damaged file may have gone: what was in it has not"
+        assert found | {"damaged": 2} == undisturbed

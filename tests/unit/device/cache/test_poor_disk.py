@@ -78,6 +78,17 @@ def test_a_damaged_file_and_no_room_for_another(tmp_path: Path) -> None:
     assert said["names"][0] == "toy.db" and "damaged" in said["names"][1] and len(said["names"]) == 2
 
 
+def test_a_damaged_file_stays_where_it_is_until_there_is_room_for_another(tmp_path: Path) -> None:
+    said = on_a_small_disk("damaged_and_nearly_full", tmp_path)
+    whole = [300, 30, {"paused": True}]
+    assert [each[1:4] for each in said["starts"]] == [whole] * 4, "rescued again at each start"
+    assert [each[0] for each in said["starts"]] == [True, True, True, False]
+    for *_, left in said["starts"][:3]:
+        assert [name for name in left if "damaged" in name or ".new" in name] == []
+    assert "damaged-" in " ".join(said["starts"][3][-1])
+    assert "is damaged, and cannot be made anew" in said["problem"]
+
+
 @pytest.mark.parametrize("scenario", ["read_only", "read_only_after_a_power_cut"])
 def test_a_disk_that_is_read_only_and_then_is_not(tmp_path: Path, scenario: str) -> None:
     said = on_a_small_disk(scenario, tmp_path)
