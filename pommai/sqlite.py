@@ -1,7 +1,8 @@
 """SQLite files of our own: for the owner's eyes only, migrated step by step, and with errors that say what to do.
 
 Only the user who runs pommai may read such a file, from its first byte. SQLite gives `-wal` and `-shm` the mode of the
-main file, so that one is made here before SQLite sees it. What the tables are for, only the migrations know.
+main file, so that one is made here before SQLite sees it. A file that is not ours is refused and stays as it was, with
+its mode. What the tables are for, only the migrations know.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ def open_database(path: Path, schema: Schema, pragmas: Sequence[str], *, busy_s:
 
 
 def connect(path: Path, *, busy_s: float = BUSY_S) -> sqlite3.Connection:
-    """A connection to the private file at `path`, empty if it is new; SQLite has not read it yet. Raises StoreError."""
-    _make_private(path)
+    """A connection to the file at `path`, empty and private if it is new; SQLite has not read it. Raises StoreError."""
+    _make(path)
     try:
         return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", timeout=busy_s, isolation_level=None, uri=True)
     except sqlite3.Error as error:
@@ -68,27 +69,38 @@ def beside(path: Path) -> tuple[Path, Path]:
     return path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")
 
 
-def _make_private(path: Path) -> None:
-    """See that the file exists and that nobody but its owner can read it, nor what SQLite keeps beside it."""
+def _make(path: Path) -> None:
+    """See that the file exists, can be written, and that nobody but its owner can read a new one. Raises StoreError."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, MODE)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise StoreError(f"{path} is not a file")
-            os.fchmod(descriptor, MODE)
         finally:
             os.close(descriptor)
-        for neighbour in beside(path):
-            if neighbour.exists():
-                neighbour.chmod(MODE)
     except FileNotFoundError as error:
         raise StoreError(f"{path}: the folder {path.parent} does not exist") from error
     except OSError as error:
         raise StoreError(f"{path} cannot be opened for writing: {error.strerror}") from error
 
 
+def _make_private(path: Path) -> None:
+    """Let nobody but its owner read a file of ours, nor what SQLite keeps beside it. Raises StoreError."""
+    try:
+        for each in (path, *beside(path)):
+            if each.exists():
+                each.chmod(MODE)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be made private: {error.strerror}") from error
+
+
 def prepare(connection: sqlite3.Connection, path: Path, schema: Schema, pragmas: Sequence[str]) -> None:
-    """Write-ahead logging, the settings, and the tables as they are today. Raises StoreError and sqlite3.Error."""
+    """Write-ahead logging, the settings, and the tables as they are today. Raises StoreError and sqlite3.Error.
+
+    Nothing is written to a file that is refused.
+    """
+    _check(connection, path, schema)
+    _make_private(path)
     with closing(connection.execute("PRAGMA journal_mode = WAL")) as cursor:
         cursor.fetchone()
     for pragma in pragmas:
@@ -104,13 +116,9 @@ def _migrate(connection: sqlite3.Connection, path: Path, schema: Schema) -> None
     newest = len(schema.migrations)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = number(connection, "user_version")
-        if version > newest:
-            raise StoreError(f"{path} was written by a newer pommai (schema {version}, known up to {newest})")
-        if is_foreign(connection, schema):
-            raise StoreError(f"{path} is the database of another program")
+        _check(connection, path, schema)  # another process may have been faster
         database = Database(connection)
-        for step in schema.migrations[version:]:
+        for step in schema.migrations[number(connection, "user_version") :]:
             step(database)
         connection.execute(f"PRAGMA application_id = {schema.application_id}")
         connection.execute(f"PRAGMA user_version = {newest}")
@@ -120,11 +128,20 @@ def _migrate(connection: sqlite3.Connection, path: Path, schema: Schema) -> None
             connection.execute("ROLLBACK")
 
 
+def _check(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
+    """Raise StoreError for a file that must not be touched."""
+    if is_foreign(connection, schema):
+        raise StoreError(f"{path} is the database of another program")
+    version, newest = number(connection, "user_version"), len(schema.migrations)
+    if version > newest:
+        raise StoreError(f"{path} was written by a newer pommai (schema {version}, known up to {newest})")
+
+
 def is_foreign(connection: sqlite3.Connection, schema: Schema) -> bool:
     """Whether the tables in the file were made by another program."""
-    if number(connection, "application_id") == schema.application_id:
-        return False
-    return connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is not None
+    if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None:
+        return False  # asked first: tables of ours come together with the number, whoever makes them meanwhile
+    return number(connection, "application_id") != schema.application_id
 
 
 def number(connection: sqlite3.Connection, pragma: str) -> int:

@@ -292,6 +292,10 @@ async def test_a_folder_that_may_not_be_written() -> None:
     assert "cannot be opened for writing" in await refused(Path("/sys/relay.db"))
 
 
+def open_to_all(path: Path) -> None:
+    path.chmod(0o644)
+
+
 async def test_what_is_no_file_at_all(path: Path) -> None:
     os.mkfifo(path, 0o644)
     assert "is not a file" in await refused(path)
@@ -304,12 +308,17 @@ async def test_a_file_that_is_no_database_is_left_as_it_was(path: Path) -> None:
     assert bytes_on_disk(path) == b"a letter to grandmother\n" * 100
 
 
-async def test_the_database_of_another_program_is_left_as_it_was(path: Path) -> None:
+@pytest.mark.parametrize("version", [0, 1, len(database.MIGRATIONS), 99])
+async def test_the_database_of_another_program_is_left_as_it_was(path: Path, version: int) -> None:
+    """Whatever its version is, by chance or because it is that of the toy."""
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE recipes (name)")
+    connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
+    open_to_all(path)
+    before = bytes_on_disk(path)
     assert "another program" in await refused(path)
-    assert [row["name"] for row in rows(path, "SELECT name FROM sqlite_master")] == ["recipes"]
+    assert bytes_on_disk(path) == before and modes(path) == {"relay.db": 0o644}
 
 
 async def test_a_newer_schema(path: Path) -> None:
@@ -317,8 +326,11 @@ async def test_a_newer_schema(path: Path) -> None:
         pass
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
+    connection.execute("PRAGMA journal_mode = DELETE")
     connection.close()
+    before = bytes_on_disk(path)
     assert "newer pommai (schema 99" in await refused(path)
+    assert bytes_on_disk(path) == before
 
 
 async def test_a_lock_that_is_held_too_long(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
