@@ -48,7 +48,10 @@ class Mic(Protocol):
         """From now on call `on_pcm` in the loop's thread with each piece of sound (10 to 60 ms), in order."""
 
     def close(self) -> None:
-        """Stop calling at once; no piece of sound arrives after this returns. Closing twice is allowed."""
+        """Hand over what was heard since the last piece, and stop calling: nothing arrives after this returns.
+
+        Closing twice is allowed.
+        """
 
 
 class Speaker(Protocol):

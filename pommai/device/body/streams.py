@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Final
 
 from pommai.audio import SPEECH
@@ -23,7 +23,10 @@ AHEAD_MS: Final = 24
 """How far a writer may run ahead of the callbacks; with 36 ms in the card that makes the 60 ms of `ports.Speaker`."""
 
 SETTLED: Final = 1000
-"""After so many callbacks, 12 s of the speaker or 30 s of the microphone, a line keeps its thread: see `Lines._beat`."""
+"""After so many callbacks (12 s of the speaker, 30 s of the microphone) a line keeps its thread: see `Lines._beat`."""
+
+TOGETHER: Final = 2
+"""Pieces of the microphone that are handed over at once: a packet needs two, and waking the loop costs most."""
 
 STALLED_S: Final = 2.0
 """A speaker that takes nothing for this long has gone."""
@@ -37,6 +40,7 @@ class SoundCardMic:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_pcm: Callable[[bytes], None] | None = None
         self._opened = 0
+        self._heard: deque[tuple[int, bytes]] = deque()
 
     def connect(self, loop: asyncio.AbstractEventLoop) -> None:
         """There is a card now; hand over to `loop`."""
@@ -57,6 +61,7 @@ class SoundCardMic:
 
     def close(self) -> None:
         """See `ports.Mic`."""
+        self._hand_over()
         self._on_pcm = None
 
     @property
@@ -70,11 +75,19 @@ class SoundCardMic:
         if loop is None or self._on_pcm is None:
             return
         self.xruns += overflow
-        _tell(loop, partial(self._arrived, self._opened, pcm))
+        self._heard.append((self._opened, pcm))
+        if len(self._heard) >= TOGETHER:
+            _tell(loop, self._hand_over)
 
-    def _arrived(self, opened: int, pcm: bytes) -> None:
-        if self._on_pcm is not None and opened == self._opened:
-            self._on_pcm(pcm)
+    def _hand_over(self) -> None:
+        """Give what has been heard to whoever listens; what is from before this opening, to nobody."""
+        pieces = []
+        while self._heard:  # PortAudio's thread may add to it meanwhile
+            opened, pcm = self._heard.popleft()
+            if opened == self._opened:
+                pieces.append(pcm)
+        if self._on_pcm is not None and pieces:
+            self._on_pcm(b"".join(pieces))
 
 
 class SoundCardSpeaker:
@@ -130,6 +143,8 @@ class SoundCardSpeaker:
 
     def give(self, n_bytes: int, *, underflow: bool = False) -> bytes:
         """Called in PortAudio's thread: at most `n_bytes` of the next sound; `underflow`: the card ran dry before."""
+        if not self._waiting and not self._playing and self._wake_at < 0:
+            return b""  # nearly always so, 83 times a second
         with self._lock:
             self.xruns += underflow and self._playing
             pcm = bytes(self._waiting[:n_bytes])

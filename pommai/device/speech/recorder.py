@@ -84,6 +84,7 @@ class Recorder:
 
     def end(self, turn: int) -> None:
         """Close the microphone, send the last short packet, and say that the utterance is over."""
+        self._mic.close()  # what it hands over now was said before the button came up
         framer = self._framer
         self.close()
         if framer is not None:
@@ -92,10 +93,10 @@ class Recorder:
 
     def close(self) -> None:
         """Close the microphone and forget what was kept back. Closing twice is allowed."""
-        self._mic.close()
         self._framer = None
-        self._kept_back = []
         self._started_turn = None
+        self._mic.close()
+        self._kept_back = []
         self.deadline_s = float("inf")
 
     def _hear(self, pcm: bytes) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import struct
+from collections.abc import Callable
 
 import pytest
 
+from pommai.audio import SPEECH
 from pommai.device.speech.recorder import SILENT_S, Recorder
 from pommai.protocol import UtteranceEnd, UtteranceStart
 
@@ -163,4 +165,40 @@ async def test_a_microphone_that_fails_or_gives_nothing_is_overdue(broken: bool,
     assert room.recorder.deadline_s == pytest.approx(now_s() + wait_s)
     room.recorder.close()
     room.recorder.close()
+    assert room.recorder.deadline_s == math.inf
+
+
+class HeldBackMic(DiaryMic):
+    """Hands over nothing before it is closed, as a sound card does with its last piece."""
+
+    last = bytes(SPEECH.bytes(60))
+
+    def open(self, on_pcm: Callable[[bytes], None]) -> None:
+        super().open(lambda pcm: None)
+        self.on_last = on_pcm
+
+    def close(self) -> None:
+        if self.is_open:
+            self.on_last(self.last)
+        super().close()
+
+
+@in_virtual_time
+async def test_what_the_microphone_hands_over_at_its_end_belongs_to_the_utterance() -> None:
+    room = Room()
+    room.recorder = Recorder(HeldBackMic(room.diary), FakeUplink(room.diary))
+    room.recorder.open(3)
+    room.recorder.start(3)
+    room.recorder.end(3)
+    assert room.diary.take() == ["mic open", UtteranceStart(3), ("audio of 3", 1), "mic closed", UtteranceEnd(3)]
+
+
+@in_virtual_time
+async def test_nothing_of_a_cancelled_utterance_is_sent_when_the_microphone_closes() -> None:
+    room = Room()
+    room.recorder = Recorder(HeldBackMic(room.diary), FakeUplink(room.diary))
+    room.recorder.open(3)
+    room.recorder.start(3)
+    room.recorder.close()
+    assert room.diary.take() == ["mic open", UtteranceStart(3), "mic closed"]
     assert room.recorder.deadline_s == math.inf
