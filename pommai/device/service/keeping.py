@@ -38,6 +38,9 @@ RETRY_S: Final = 60.0
 """Between two times of writing down what is used of today, of looking for events that are too old, and of trying a disk
 that failed."""
 
+CLOCK_S: Final = 5.0
+"""How soon it is noticed that the clock can be trusted: a toy may be on for less than `SWEEP_S` at a time."""
+
 
 class Logbook:
     """See `ports.Observer`."""
@@ -150,8 +153,8 @@ class Keeper:
         """Write it down again and again, and look after the cache, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._save_again(), name="save")
-            group.create_task(_every(SWEEP_S, self._sweep), name="sweep")
-            group.create_task(_every(RETRY_S, self._retry), name="retry")
+            group.create_task(self._sweep_again(), name="sweep")
+            group.create_task(self._retry_again(), name="retry")
 
     async def _save_again(self) -> None:
         """At times, and at once and durably when something was told; what failed is tried the next time."""
@@ -169,9 +172,21 @@ class Keeper:
             else:
                 durable = False
 
+    async def _sweep_again(self) -> None:
+        """As soon as the clock can be trusted, and then at times."""
+        while not self._clock.trusted:  # noqa: ASYNC110 - the clock tells nobody
+            await asyncio.sleep(CLOCK_S)
+        while True:
+            await _tried(self._sweep)
+            await asyncio.sleep(SWEEP_S)
+
     async def _sweep(self) -> None:
-        if self._clock.trusted:
-            await self._cache.sweep(self._clock.now_s())
+        await self._cache.sweep(self._clock.now_s())
+
+    async def _retry_again(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_S)
+            await _tried(self._retry)
 
     async def _retry(self) -> None:
         if self._cache.problem:
@@ -194,14 +209,12 @@ def _in_flight(state: State) -> bool:
     return isinstance(state, Thinking | Speaking | Interrupted) or (isinstance(state, Listening) and state.started)
 
 
-async def _every(interval_s: float, work: Callable[[], Awaitable[object]]) -> None:
-    """Do `work` again and again; a failure is for the log, and for the next time."""
-    while True:
-        await asyncio.sleep(interval_s)
-        try:
-            await work()
-        except StoreError as error:
-            _log.warning("keeper: the cache failed: %s", error)
+async def _tried(work: Callable[[], Awaitable[object]]) -> None:
+    """Do `work`; a failure is for the log, and for the next time."""
+    try:
+        await work()
+    except StoreError as error:
+        _log.warning("keeper: the cache failed: %s", error)
 
 
 def _nothing() -> None:

@@ -61,12 +61,12 @@ class Talking:
         self.talks = True
         self.events_retried: list[float] = []
         self._disk = disk
-        clock = WallClock(
+        self.clock = WallClock(
             None, system_s=lambda: NOW_S + disk.at_s, monotonic_s=lambda: disk.at_s, is_set=lambda: clock_is_set
         )
         self.keeper = Keeper(
             disk,  # type: ignore[arg-type]  # as much of one as a keeper needs
-            clock,
+            self.clock,
             {ALLOWANCE: self._used},
             lambda: {"answered_s": disk.at_s},
             self._retry_events,
@@ -121,8 +121,9 @@ def test_what_failed_is_written_down_the_next_time(caplog: pytest.LogCaptureFixt
     async def fail_once() -> None:
         disk = Disk()
         async with keeping(Talking(disk)):
+            await asyncio.sleep(1)
             disk.fails = True
-            await asyncio.sleep(31)
+            await asyncio.sleep(30)
             assert disk.written == []
             disk.fails = False
             await asyncio.sleep(30)
@@ -180,12 +181,17 @@ async def test_a_disk_with_a_problem_is_tried_again_every_minute_and_old_events_
         assert toy.events_retried == [RETRY_S, 2 * RETRY_S, 3 * RETRY_S]
         disk.fails = True
         await asyncio.sleep(2 * SWEEP_S)
-    assert disk.swept == [SWEEP_S, 2 * SWEEP_S], "and it goes on when that failed"
+    assert disk.swept == [0, SWEEP_S, 2 * SWEEP_S], "and it goes on when that failed"
 
 
 @in_virtual_time
-async def test_without_a_clock_no_event_is_too_old() -> None:
+async def test_without_a_clock_no_event_is_too_old_and_with_one_it_is_at_once() -> None:
+    """A toy that is on for less than an hour at a time keeps nothing longer than others."""
     disk = Disk()
-    async with keeping(Talking(disk, clock_is_set=False)):
+    toy = Talking(disk, clock_is_set=False)
+    async with keeping(toy):
         await asyncio.sleep(SWEEP_S + 1)
-    assert disk.swept == []
+        assert disk.swept == []
+        toy.clock.told(NOW_S)
+        await asyncio.sleep(60)
+    assert [SWEEP_S < at_s <= SWEEP_S + 6 for at_s in disk.swept] == [True]
