@@ -1,7 +1,8 @@
 """What the relay tells the toy to do: obeyed once, answered always.
 
 A command comes again at each welcome until the relay has its answer. So the ids of those that were obeyed are kept on
-the disk; one that comes again is answered and not obeyed.
+the disk; one that comes again is answered and not obeyed. They are obeyed in the order in which they come: what there
+is no room for is refused for good, for obeyed later it would undo a newer one.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ _log = logging.getLogger(__name__)
 LEVELS: Final = ("volume", "brightness")
 ACTIONS: Final = (*LEVELS, "pause", "resume", "play", "celebrate", "restart")
 
+ONCE: Final = ("play", "celebrate", "restart")
+"""Kept as obeyed before they are: should the power go in between, they are not obeyed a second time."""
+
 KEPT_IDS: Final = 200
 """Commands that are remembered as obeyed."""
 
 MAX_WAITING: Final = 50
-"""What comes while so many wait is left for the next welcome."""
+"""What comes while so many wait is refused."""
 
 OBEY_S: Final = 30.0
 """For one command."""
@@ -39,6 +43,10 @@ Obey = Callable[[Command], Awaitable[ErrorCode | None]]
 
 class Notebook(Protocol):
     """Small things to remember, as JSON. Raises StoreError."""
+
+    @property
+    def lasts(self) -> bool:
+        """Whether what is remembered outlives the process."""
 
     async def recall(self, key: str) -> Any:
         """What was remembered under `key`; None if nothing was."""
@@ -55,48 +63,56 @@ class Commands:
         self._notebook = notebook
         self._send = send
         self._obey = obey
-        self._waiting: asyncio.Queue[Command] = asyncio.Queue(MAX_WAITING)
+        self._waiting: dict[str, Command] = {}
+        self._came = asyncio.Event()
         self._done: dict[str, ErrorCode | None] = {}
 
     def received(self, command: Command) -> None:
-        """Have a command obeyed in its turn."""
+        """Have a command obeyed in its turn. One that waits already goes on waiting."""
         if not TOKEN.fullmatch(command.id):
             _log.warning("commands: one whose id is no token was ignored")
-        elif self._waiting.full():
-            _log.warning("commands: too many at once, left for later id=%s", command.id)
+        elif len(self._waiting) < MAX_WAITING or command.id in self._waiting:
+            self._waiting.setdefault(command.id, command)
+            self._came.set()
         else:
-            self._waiting.put_nowait(command)
+            _log.warning("commands: too many at once, refused id=%s", command.id)
+            self._done.setdefault(command.id, ErrorCode.UNAVAILABLE)
+            self._answer(command.id)
 
     async def run(self) -> None:
         """Obey until cancelled."""
         try:
-            self._done = _read(await self._notebook.recall(KEY))
+            self._done = _read(await self._notebook.recall(KEY)) | self._done
         except StoreError as error:
             _log.warning("commands: %s", error)
         while True:
-            await self._take(await self._waiting.get())
+            self._came.clear()
+            while self._waiting:
+                await self._take(self._waiting.pop(next(iter(self._waiting))))
+            await self._came.wait()
 
     async def _take(self, command: Command) -> None:
         if command.id in self._done:
             self._answer(command.id)
             return
         code = problem_of(command)
+        is_kept = code is None and command.action in ONCE and await self._keep(command.id, None)
         if code is None and command.action == "restart":
-            await self._restart(command)
+            await self._restart(command, is_kept)
             return
         if code is None:
             code = await self._obeyed(command)
-        await self._keep(command.id, code)
+        if code is not None or not is_kept:
+            await self._keep(command.id, code)
         self._answer(command.id)
 
-    async def _restart(self, command: Command) -> None:
-        """Kept and answered before it is obeyed: else it would come again after the restart, and so for ever."""
-        if not await self._keep(command.id, None):
+    async def _restart(self, command: Command, is_kept: bool) -> None:
+        """Answered before it is obeyed, and only if that is kept: else it would come again afterwards, for ever."""
+        if not is_kept:
             self._done[command.id] = ErrorCode.UNAVAILABLE
-            self._answer(command.id)
-            return
         self._answer(command.id)
-        await self._obeyed(command)
+        if is_kept:
+            await self._obeyed(command)
 
     async def _obeyed(self, command: Command) -> ErrorCode | None:
         try:
@@ -108,7 +124,7 @@ class Commands:
         return code
 
     async def _keep(self, command_id: str, code: ErrorCode | None) -> bool:
-        """Remember that a command is done; whether that is on the disk."""
+        """Remember that a command is done; whether that outlives the process."""
         self._done[command_id] = code
         while len(self._done) > KEPT_IDS:
             del self._done[next(iter(self._done))]
@@ -117,7 +133,7 @@ class Commands:
         except StoreError as error:
             _log.warning("commands: %s", error)
             return False
-        return True
+        return self._notebook.lasts
 
     def _answer(self, command_id: str) -> None:
         self._send(CommandDone(command_id, self._done[command_id]))

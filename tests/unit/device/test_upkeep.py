@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pommai.device.cache.cache import Cache
-from pommai.device.network.commands import KEPT_IDS, KEY, OBEY_S
+from pommai.device.network.commands import KEPT_IDS, KEY, MAX_WAITING, OBEY_S
 from pommai.device.network.delivery import BATCH_BYTES, BUSY_BATCH_BYTES, MAX_EVENT_BYTES, MAX_TRIES
 from pommai.device.network.manifest import MAX_BYTES, MAX_PHRASE_BYTES, MAX_PHRASES
 from pommai.device.network.upkeep import ToyUpkeep
@@ -61,6 +61,7 @@ class MemoryCache:
     pieces: dict[tuple[str, str], bytes] = field(default_factory=dict)
     damaged: int = 0
     broken: bool = False
+    lasts: bool = True
 
     def _check(self) -> None:
         if self.broken:
@@ -497,7 +498,7 @@ async def test_a_command_is_obeyed_once_and_answered_each_time() -> None:
         toy.upkeep.received(volume)
         await asyncio.sleep(0.1)
         assert toy.obeyed == [volume]
-        assert toy.wire.sent == [CommandDone("c1")] * 3
+        assert toy.wire.sent == [CommandDone("c1")] * 2
     async with rig(toy.cache) as later:  # after a restart
         later.wire.up()
         later.upkeep.received(volume)
@@ -545,6 +546,55 @@ async def test_a_restart_that_could_not_be_remembered_is_refused() -> None:
         await asyncio.sleep(0.1)
         assert toy.obeyed == [Command("c2", "pause")]
         assert toy.wire.sent == [CommandDone("c1", ErrorCode.UNAVAILABLE), CommandDone("c2")]
+
+
+@in_virtual_time
+async def test_a_restart_is_refused_while_the_toy_lives_from_memory() -> None:
+    """Obeyed, it would come again after the restart, and so at every boot."""
+    async with rig(MemoryCache(lasts=False)) as toy:
+        toy.wire.up()
+        for each in (Command("c1", "restart"), Command("c2", "play", phrase="song-1")):
+            toy.upkeep.received(each)
+        await asyncio.sleep(0.1)
+        assert [command.action for command in toy.obeyed] == ["play"]
+        assert toy.wire.sent == [CommandDone("c1", ErrorCode.UNAVAILABLE), CommandDone("c2")]
+
+
+@pytest.mark.parametrize(("action", "times"), [("play", 1), ("celebrate", 1), ("volume", 2)])
+@in_virtual_time
+async def test_what_a_child_would_notice_is_not_done_again_after_a_power_cut(action: str, times: int) -> None:
+    """Cut while it is obeyed, before it is answered; what only sets something is set again."""
+    wire, cache, hanging = Wire(), MemoryCache(), asyncio.Event()
+    command = Command("c1", action, 0.5, "song-1")
+    obeyed: list[Command] = []
+
+    async def obey(command: Command) -> None:
+        obeyed.append(command)
+        await hanging.wait()
+
+    upkeep = wire.upkeep = ToyUpkeep(cache, wire, obey, is_idle=lambda: True)
+    task = asyncio.create_task(upkeep.run())
+    wire.up()
+    upkeep.received(command)
+    await asyncio.sleep(1)
+    task.cancel()
+    await asyncio.wait([task])
+    assert len(obeyed) == 1 and wire.sent == []
+    async with rig(cache) as later:
+        later.wire.up()
+        later.upkeep.received(command)
+        await asyncio.sleep(0.1)
+        assert len(obeyed) + len(later.obeyed) == times
+        assert later.wire.sent == [CommandDone("c1")]
+
+
+@in_virtual_time
+async def test_why_something_that_is_done_once_failed_is_kept_too() -> None:
+    async with rig(obey=lambda command: ErrorCode.QUIET_HOURS) as toy:
+        toy.wire.up()
+        toy.upkeep.received(Command("c1", "celebrate"))
+        await asyncio.sleep(0.1)
+        assert toy.cache.memory[KEY] == [["c1", "quiet_hours"]]
 
 
 @pytest.mark.parametrize(
@@ -621,6 +671,27 @@ async def test_a_flood_of_commands_is_bounded_and_so_is_what_is_remembered() -> 
             toy.upkeep.received(Command(f"c{n}", "resume"))
         await asyncio.sleep(1)
         assert len(toy.obeyed) < KEPT_IDS + 100
+        assert len(toy.cache.memory[KEY]) == KEPT_IDS
+
+
+@in_virtual_time
+async def test_what_there_is_no_room_for_is_refused_and_never_undoes_a_newer_command() -> None:
+    async with rig() as toy:
+        toy.wire.up()
+        commands = [Command(f"c{n}", "volume", n / 100) for n in range(MAX_WAITING)] + [Command("c99", "pause")]
+        for _ in range(2):  # the connection breaks, and all come again
+            for each in commands:
+                toy.upkeep.received(each)
+        await asyncio.sleep(1)
+        toy.upkeep.received(Command("c100", "resume"))
+        await asyncio.sleep(1)
+        toy.wire.down()
+        toy.wire.up()
+        toy.upkeep.received(commands[-1])
+        await asyncio.sleep(1)
+        assert toy.obeyed == [*commands[:-1], Command("c100", "resume")]
+        assert toy.wire.sent.count(CommandDone("c99", ErrorCode.UNAVAILABLE)) == 3
+        assert toy.wire.sent[2:-1] == [CommandDone(each.id) for each in toy.obeyed]
 
 
 # --- phrases ----------------------------------------------------------------------------------------------------------
