@@ -45,13 +45,16 @@ MAX_DATA: Final = 32
 """The most entries of an event's data."""
 
 
+_NAMES: Final[dict[type, str]] = {
+    cls: re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower() for cls in typing.get_args(Message)
+}
+CONTROL: Final[dict[str, type]] = {_NAMES[cls]: cls for cls in typing.get_args(Control)}
+_hints: dict[type, dict[str, Any]] = {}
+
+
 def type_name(message_class: type) -> str:
     """The wire's name of a message class: `UtteranceStart` is `utterance_start`."""
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", message_class.__name__).lower()
-
-
-CONTROL: Final[dict[str, type]] = {type_name(cls): cls for cls in typing.get_args(Control)}
-_hints: dict[type, dict[str, Any]] = {}
+    return _NAMES[message_class]
 
 
 def encode(message: Message) -> str | bytes:
@@ -160,7 +163,7 @@ def _decode_scalar(hint: Any, value: Any, where: str) -> Any:
         return _token(value, where)
     if hint == Turn and type(value) is int and 1 <= value <= MAX_TURN:
         return value
-    if hint is str and isinstance(value, str) and len(value) <= MAX_TEXT_CHARS:
+    if hint is str and isinstance(value, str) and len(value) <= MAX_TEXT_CHARS and _is_unicode(value):
         return value
     if hint is bool and isinstance(value, bool):
         return value
@@ -173,6 +176,15 @@ def _decode_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is ErrorCode and isinstance(value, str):
         return ErrorCode(value) if value in list(ErrorCode) else ErrorCode.INTERNAL  # a code of a newer version
     raise RemoteProtocolError(ErrorCode.BAD_MESSAGE, f"{where} has a value that is not allowed")
+
+
+def _is_unicode(value: str) -> bool:
+    """Whether a text can be sent on: JSON can name half a character (`\\ud800`), which no UTF-8 has."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _token(value: str, where: str) -> str:

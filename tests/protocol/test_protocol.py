@@ -234,6 +234,8 @@ def test_garbage_gets_a_code_and_nothing_else(frame: str | bytes) -> None:
         ),
         ('{"type":"hello","version":1,"firmware":"' + "x" * 5_000 + '"}', ErrorCode.BAD_MESSAGE),
         ('{"type":"hello","version":1,"firmware":"' + "x" * 20_000 + '"}', ErrorCode.TOO_LARGE),
+        ('{"type":"transcript","turn":1,"text":"half a \\ud800 character"}', ErrorCode.BAD_MESSAGE),
+        ('{"type":"sentence","turn":1,"text":"\\udc00\\ud800"}', ErrorCode.BAD_MESSAGE),
         (b"", ErrorCode.BAD_MESSAGE),
         (b"\x01\0\0\0\1\0\0", ErrorCode.BAD_MESSAGE),
         (b"\x09\0\0\0\1\0\0x", ErrorCode.UNKNOWN_TYPE),
