@@ -11,7 +11,7 @@ import json
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -123,12 +123,14 @@ class Cache:
         check(event)
         await self._write(lambda tables: tables.spool.append(event), durable=durable or event.urgent)
 
-    async def unsent(self, max_events: int, max_bytes: int) -> tuple[EventRecord, ...]:
-        """Events that the relay does not have: urgent ones first, then the oldest.
+    async def unsent(
+        self, max_events: int, max_bytes: int, without: Collection[str] = frozenset()
+    ) -> tuple[EventRecord, ...]:
+        """Events that the relay does not have, `without` those ids: urgent ones first, then the oldest.
 
         `max_bytes`: on the wire. The first is returned even if it is larger, so that it never blocks the others.
         """
-        return await self._read(lambda tables: tables.spool.unsent(max_events, max_bytes))
+        return await self._read(lambda tables: tables.spool.unsent(max_events, max_bytes, without))
 
     async def acknowledge(self, ids: Iterable[str]) -> None:
         """The relay has stored these; they are not sent again. Ids that are unknown are ignored."""

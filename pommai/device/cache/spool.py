@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -63,10 +63,12 @@ class Spool:
         self._rows, self._bytes = 0, 0
         self._counted = False
         self._given_up = 0
+        self._acknowledged: frozenset[str] = frozenset()
 
     def forget_counts(self) -> None:
         """Count anew before the next use: the transaction was undone, or rows went that nobody counted."""
         self._counted = False
+        self._acknowledged = frozenset()
 
     def _count(self) -> None:
         if not self._counted:
@@ -88,14 +90,17 @@ class Spool:
         elif not pending:
             self.acknowledge([event.id])
 
-    def unsent(self, max_events: int, max_bytes: int) -> tuple[EventRecord, ...]:
+    def unsent(
+        self, max_events: int, max_bytes: int, without: Collection[str] = frozenset()
+    ) -> tuple[EventRecord, ...]:
         """What the relay does not have: urgent ones first, then the oldest, and no more than `max_bytes` on the wire.
 
-        One event is returned even if it is larger, so that no event blocks those behind it.
+        One event is returned even if it is larger, so that no event blocks those behind it; `without` these ids.
         """
-        rows = self._connection.execute(_UNSENT, (1, max_events)).fetchall()
-        if len(rows) < max_events:
-            rows += self._connection.execute(_UNSENT, (0, max_events - len(rows))).fetchall()
+        count = max_events + len(without)
+        rows = self._connection.execute(_UNSENT, (1, count)).fetchall()
+        if len(rows) < count:
+            rows += self._connection.execute(_UNSENT, (0, count - len(rows))).fetchall()
         events: list[EventRecord] = []
         unreadable = []
         room = max_bytes
@@ -104,6 +109,12 @@ class Spool:
             if event is None:
                 unreadable.append(seq)
                 continue
+            if event.id in self._acknowledged:
+                raise _damaged_index()
+            if event.id in without:
+                continue
+            if len(events) == max_events:
+                break
             room -= encoded_size(event)
             if events and room < 0:
                 break
@@ -111,12 +122,14 @@ class Spool:
         if unreadable:
             self._drop(unreadable)
         if unreadable and not events:
-            return self.unsent(max_events, max_bytes)
+            return self.unsent(max_events, max_bytes, without)
         return tuple(events)
 
     def acknowledge(self, ids: Iterable[str]) -> None:
         """The relay has these; they stay as history. Unknown ids are ignored."""
-        self._connection.executemany("UPDATE events SET pending = 0 WHERE id = ?", [(each,) for each in ids])
+        acknowledged = frozenset(ids)
+        self._connection.executemany("UPDATE events SET pending = 0 WHERE id = ?", [(each,) for each in acknowledged])
+        self._acknowledged = acknowledged
 
     def sweep(self, now_s: float) -> int:
         """Remove what is older than the settings allow; the number of events removed.
@@ -160,6 +173,13 @@ class Spool:
         _log.error("events dropped, unreadable count=%d", len(unreadable))
         self._connection.executemany("DELETE FROM events WHERE seq = ?", [(seq,) for seq in unreadable])
         self.forget_counts()
+
+
+def _damaged_index() -> sqlite3.DatabaseError:
+    """What to raise for a row that one index finds and another does not: it would be sent without end."""
+    error = sqlite3.DatabaseError("an index does not match its table")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
 
 
 def event_from(row: Iterable[Any]) -> EventRecord | None:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Final, Protocol
 
 from pommai.device.network.backoff import delay_s
@@ -44,8 +44,10 @@ _UNREADABLE: Final = (ErrorCode.BAD_MESSAGE, ErrorCode.TOO_LARGE)
 class Spool(Protocol):
     """What is kept of the events. Raises StoreError."""
 
-    async def unsent(self, max_events: int, max_bytes: int) -> tuple[EventRecord, ...]:
-        """What the relay does not have: urgent ones first, then the oldest; at least one, if there is one."""
+    async def unsent(
+        self, max_events: int, max_bytes: int, without: Collection[str] = frozenset()
+    ) -> tuple[EventRecord, ...]:
+        """What the relay does not have, `without` those ids: urgent ones first, then the oldest; one at least."""
 
     async def acknowledge(self, ids: Iterable[str]) -> None:
         """These are not to be sent again."""
@@ -126,15 +128,16 @@ class Delivery:
 
     async def _next_batch(self) -> Sequence[EventRecord]:
         """What goes together next; events that are suspect go after all others, and each for itself."""
-        events = await self._spool.unsent(MAX_EVENTS, BATCH_BYTES if self._is_idle() else BUSY_BATCH_BYTES)
-        for event in events:
+        max_bytes = BATCH_BYTES if self._is_idle() else BUSY_BATCH_BYTES
+        healthy = await self._spool.unsent(MAX_EVENTS, max_bytes, frozenset(self._refusals))
+        for event in healthy:
             if encoded_size(event) > MAX_EVENT_BYTES:
                 await self._set_aside(event, ErrorCode.TOO_LARGE)
                 return await self._next_batch()
-        healthy = [event for event in events if event.id not in self._refusals]
-        if healthy or not events:
+        if healthy or not self._refusals:
             return healthy
-        return [min(events, key=lambda event: self._refusals[event.id] + self._losses[event.id])]
+        suspects = await self._spool.unsent(len(self._refusals), len(self._refusals) * MAX_MESSAGE_BYTES)
+        return sorted(suspects, key=lambda event: self._refusals.get(event.id, 0) + self._losses[event.id])[:1]
 
     async def _ask(self, batch: Sequence[EventRecord]) -> tuple[str, ...] | ErrorCode:
         """Send a batch; the ids that the relay stored, or why it did not."""

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -67,10 +67,13 @@ class MemoryCache:
         if self.broken:
             raise StoreError("toy.db cannot grow: the disk is full")
 
-    async def unsent(self, max_events: int, max_bytes: int) -> tuple[EventRecord, ...]:
+    async def unsent(
+        self, max_events: int, max_bytes: int, without: Collection[str] = frozenset()
+    ) -> tuple[EventRecord, ...]:
         self._check()
         batch: list[EventRecord] = []
-        for event in sorted(self.events.values(), key=lambda event: not event.urgent)[:max_events]:
+        waiting = [each for each in self.events.values() if each.id not in without]
+        for event in sorted(waiting, key=lambda event: not event.urgent)[:max_events]:
             if batch and sum(map(encoded_size, [*batch, event])) > max_bytes:
                 break
             batch.append(event)
@@ -420,6 +423,26 @@ async def test_what_is_urgent_is_never_given_up_whatever_the_relay_complains_of(
         assert sorted(toy.cache.acknowledged) == ["e1", "e2", "e3"], "it holds up no other"
         await asyncio.sleep(1000)
         assert toy.cache.events == {}
+
+
+@in_virtual_time
+async def test_however_many_urgent_events_are_refused_for_ever_the_others_get_through() -> None:
+    """More of them than go in a batch, by number and by size, and while somebody talks."""
+
+    def grumpy(message: EventBatch) -> Iterable[AboutToy | Error]:
+        if any(each.urgent for each in message.events):
+            return [Error(ErrorCode.BAD_MESSAGE)]
+        return storing(message)
+
+    refused = [event(n, urgent=True, size=5) for n in range(150)]
+    async with rig(holding(*refused, *(event(n) for n in range(200, 210)))) as toy:
+        toy.idle.clear()
+        toy.wire.answers = grumpy
+        toy.wire.up()
+        await asyncio.sleep(3600)
+        assert sorted(toy.cache.acknowledged) == [f"e{n}" for n in range(200, 210)]
+        singly = {batch[0] for batch in toy.wire.batches() if len(batch) == 1}
+        assert singly >= {each.id for each in refused}, "and each of them has its turn"
 
 
 @in_virtual_time

@@ -108,19 +108,19 @@ async def full_while_it_runs(folder: Path) -> dict[str, Any]:
     """The disk runs full under a daemon's cache and has room again: nobody but its keeper tries the file."""
     keeping.RETRY_S = 0.05  # this process ends with the scenario
     async with opened(folder / "toy.db") as cache:
-        await cache.append(event(0), durable=True)
+        await cache.append(event(0, at_s=time.time()), durable=True)
         keeper = Keeper(cache, clock(), {ALLOWANCE: lambda: {"volume": 0.5}}, dict, _nothing)
         running = asyncio.create_task(keeper.run())
         fill(folder)
         for number in range(1, 100):
-            await cache.append(event(number), durable=True)
+            await cache.append(event(number, at_s=time.time()), durable=True)
         said: dict[str, Any] = {"kept_when_full": await keeper.save(durable=True), "problem": cache.problem}
         empty(folder)
         async with asyncio.timeout(20):
             while cache.problem:
                 await cache.spool_size()
         said["kept_after"] = await keeper.save(durable=True)
-        await cache.append(event(100), durable=True)
+        await cache.append(event(100, at_s=time.time()), durable=True)
         connection = sqlite3.connect(f"file:{folder}/toy.db?mode=ro", uri=True)
         said["in_the_file"] = [row[0] for row in connection.execute("SELECT id FROM events ORDER BY seq")]
         said["wishes"] = [

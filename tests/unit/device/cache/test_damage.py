@@ -6,7 +6,7 @@ import hashlib
 import random
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -271,6 +271,69 @@ async def test_a_damaged_index_hides_no_event_from_a_toy_that_cannot_write_its_f
     async with opened(path) as cache:
         assert "Read-only" in cache.problem
         assert await unsent_ids(cache) == [f"e{number}" for number in range(500, COUNT)]
+
+
+async def lose_from_index(path: Path) -> None:
+    """An event that the index of what is unsent has, and the index of the ids has not."""
+    sql = "SELECT rowid, * FROM sqlite_master WHERE name = 'idx_events_id'"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA writable_schema = ON")
+    row = connection.execute(sql).fetchone()
+    connection.execute("DELETE FROM sqlite_master WHERE name = 'idx_events_id'")
+    connection.commit()
+    connection.close()
+    connection = sqlite3.connect(path)
+    connection.execute("INSERT INTO events VALUES (9000, 'lost', 'tap', 1.0, 1, 1, 50, '{}')")
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", row[1:])
+    connection.commit()
+    connection.close()
+
+
+async def stale_in_index(path: Path) -> None:
+    """An event that was sent, and that the index of what is unsent has still."""
+    sql = "SELECT rowid, * FROM sqlite_master WHERE name LIKE 'idx_events_pending%'"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA writable_schema = ON")
+    row = connection.execute(sql).fetchone()
+    connection.execute("DELETE FROM sqlite_master WHERE rowid = ?", row[:1])
+    connection.commit()
+    connection.close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE events SET pending = 0 WHERE id = 'e500'")
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", row[1:])
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize(("damage", "first"), [(lose_from_index, "lost"), (stale_in_index, "e500")])
+async def test_an_index_that_does_not_match_its_table_is_made_again_and_nothing_is_sent_without_end(
+    path: Path, damage: Callable[[Path], Awaitable[None]], first: str
+) -> None:
+    await damage(path)
+    async with opened(path) as cache:
+        sent: list[str] = []
+        while batch := await cache.unsent(100, 100_000):
+            sent += [each.id for each in batch]
+            await cache.acknowledge(each.id for each in batch)
+        assert cache.problem == "" and sent[0] == first
+        assert set(sent) == {first, *(f"e{number}" for number in range(500, COUNT))}
+        assert len(sent) - len(set(sent)) <= 100, "what went in one batch with it at most"
+    assert [name for name in names(path.parent) if "damaged" in name]
+
+
+async def test_an_acknowledgement_that_was_undone_is_no_damage(path: Path) -> None:
+    async with opened(path) as cache:
+
+        def undone(tables: storage.Tables) -> None:
+            tables.spool.acknowledge(["e500"])
+            raise StoreError("undone")
+
+        with pytest.raises(StoreError, match="undone"):
+            await cache._write(undone)
+        assert [each.id for each in await cache.unsent(1, 1000)] == ["e500"]
+    assert names(path.parent) == ["toy.db"]
 
 
 def switched_off(path: Path, target: Path) -> None:
