@@ -12,6 +12,9 @@ from typing import Final
 from pommai.errors import AudioError
 from pommai.protocol import MAX_PACKET_BYTES
 
+SHELF_BYTES: Final = 64_000_000
+"""Room on a toy for all its phrases: some six hours at 24 kbit/s."""
+
 _LENGTH: Final = struct.Struct(">H")
 
 

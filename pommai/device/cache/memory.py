@@ -87,10 +87,6 @@ class Memory:
         rows = self._connection.execute(sql, (count,)).fetchall()
         return tuple(entry for row in reversed(rows) if (entry := entry_from(*row)) is not None)
 
-    def add(self, entry: LogEntry) -> None:
-        """Gather an entry of another ring."""
-        self._gathered.append(entry)
-
 
 def entry_from(at_s: Any, kind: Any, data: Any) -> LogEntry | None:
     """The entry of a row; None if it cannot be read."""

@@ -22,9 +22,6 @@ _log = logging.getLogger(__name__)
 MAX_FAILURES: Final = 3
 """So often a phrase may fail before it is left alone until the next manifest or start."""
 
-MAX_BYTES: Final = 64_000_000
-"""Room for audio in the file: some six hours at 24 kbit/s."""
-
 MAX_BYTES_IN_MEMORY: Final = 8_000_000
 """Room for audio without a file: a Pi Zero has 512 MB for everything."""
 
@@ -108,7 +105,8 @@ class Phrases:
     def add_piece(self, phrase: str, sha256: str, start: int, piece: bytes) -> bool:
         """Take a piece of audio; whether the phrase is now complete. What nobody wants any more is ignored.
 
-        A gap, a byte too many or a wrong hash at the end: what has arrived is dropped, and fetched again.
+        A gap, a byte too many or a wrong hash at the end: what has arrived is dropped, and fetched again. What was
+        still on its way behind it has nothing to follow on, and is ignored.
         """
         sql = f"SELECT size, {_CURRENT} FROM phrases WHERE id = ? AND sha256 = ?"
         row = self._connection.execute(sql, (phrase, sha256)).fetchone()
@@ -118,6 +116,8 @@ class Phrases:
         if complete:
             return True
         arrived = self._arrived(phrase)
+        if start and not arrived:
+            return False
         if start != arrived or arrived + len(piece) > size:
             self._failed(phrase)
             return False

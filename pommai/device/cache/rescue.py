@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ def _copy(source: sqlite3.Connection, target: Tables, *, prefer_source: bool, hi
         for at_s, kind, data in reading.rows("log", "at_s, kind, data"):
             entry = entry_from(at_s, kind, data)
             if entry is not None:
-                target.memory.add(entry)
+                target.memory.gather(entry, math.inf)  # written with all the rest
     if unreadable or reading.misses:
         _log.error("not all of the database could be read")
 

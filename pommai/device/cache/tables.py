@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pommai.device.cache.memory import Memory
-from pommai.device.cache.phrases import MAX_BYTES, MAX_BYTES_IN_MEMORY, Phrases
+from pommai.device.cache.phrases import MAX_BYTES_IN_MEMORY, Phrases
 from pommai.device.cache.spool import Spool
 from pommai.device.settings import CacheSettings
+from pommai.packets import SHELF_BYTES
 
 
 class Tables:
@@ -20,7 +21,7 @@ class Tables:
         self.connection = connection
         self.in_memory = in_memory
         self.spool = Spool(connection, settings)
-        self.phrases = Phrases(connection, MAX_BYTES_IN_MEMORY if in_memory else MAX_BYTES)
+        self.phrases = Phrases(connection, MAX_BYTES_IN_MEMORY if in_memory else SHELF_BYTES)
         self.memory = Memory(connection)
 
     @contextmanager

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from pommai.packets import SHELF_BYTES
 from pommai.protocol import PhraseEntry, PhraseManifest
 from pommai.wire import TOKEN
 
 MAX_PHRASES: Final = 2_000
 MAX_PHRASE_BYTES: Final = 1_000_000
-MAX_BYTES: Final = 64_000_000
-"""For all phrases together."""
 
 INCOMPLETE: Final = ""
 """The revision of a manifest of which something had to be left out: never that of a relay."""
@@ -52,7 +51,7 @@ class Manifest:
             raise NonsenseError("more phrases than a toy takes, or than were announced")
         if len({entry.id for entry in self.entries}) != len(self.entries):
             raise NonsenseError("a phrase that is named twice")
-        if sum(entry.size for entry in self.entries) > MAX_BYTES:
+        if sum(entry.size for entry in self.entries) > SHELF_BYTES:
             raise NonsenseError("more bytes of phrases than a toy takes")
         self.is_whole = len(self.entries) == part.total
         return True

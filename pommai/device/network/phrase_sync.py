@@ -119,7 +119,10 @@ class PhraseSync:
             if revision is None or await self._shelf.revision() == revision:
                 return
             await self._fetch_all()
-            _log.info("phrases: up to date")
+            if await self._shelf.revision():
+                _log.info("phrases: up to date")
+            else:
+                _log.warning("phrases: some were not to be had, or had no room: left until the next welcome")
         except _UnknownError:
             _log.info("phrases: this relay has none to send")
         except NonsenseError as error:
@@ -153,6 +156,7 @@ class PhraseSync:
                 nonsense += 1
                 if nonsense == MAX_NONSENSE:
                     raise
+            self._wants = None
             await asyncio.sleep(PAUSE_S + delay_s(failures, random.random()))
 
     # --- the manifest -------------------------------------------------------------------------------------------------
@@ -224,10 +228,8 @@ class PhraseSync:
             async with asyncio.timeout(ANSWER_S):
                 answer = await self._inbox.get()
         except TimeoutError:
-            self._wants = None
             raise _NoAnswerError from None
         if not isinstance(answer, Error):
             return answer
-        self._wants = None
         _log.info("phrases: the relay cannot answer now, code=%s", answer.code)
         raise _UnknownError if answer.code is ErrorCode.UNKNOWN_TYPE else _NoAnswerError

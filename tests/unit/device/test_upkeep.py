@@ -17,12 +17,13 @@ import pytest
 from pommai.device.cache.cache import Cache
 from pommai.device.network.commands import KEPT_IDS, KEY, MAX_WAITING, OBEY_S
 from pommai.device.network.delivery import BATCH_BYTES, BUSY_BATCH_BYTES, MAX_EVENT_BYTES, MAX_TRIES
-from pommai.device.network.manifest import MAX_BYTES, MAX_PHRASE_BYTES, MAX_PHRASES
+from pommai.device.network.manifest import MAX_PHRASE_BYTES, MAX_PHRASES
+from pommai.device.network.phrase_sync import PAUSE_S
 from pommai.device.network.upkeep import ToyUpkeep
 from pommai.device.ports import AboutToy, ToSend, UplinkListener
 from pommai.device.settings import CacheSettings
 from pommai.errors import StoreError
-from pommai.packets import pack
+from pommai.packets import SHELF_BYTES, pack
 from pommai.protocol import (
     MAX_CHUNKS,
     MAX_PACKET_BYTES,
@@ -905,7 +906,10 @@ async def test_a_phrase_that_changed_meanwhile_is_fetched_by_a_fresh_manifest() 
 
 @pytest.mark.parametrize("refuses", ["code", "silence", "order", "too many"])
 @in_virtual_time
-async def test_a_phrase_that_the_relay_does_not_give_is_left_and_what_was_held_stays(refuses: str) -> None:
+async def test_a_phrase_that_the_relay_does_not_give_is_left_and_what_was_held_stays(
+    refuses: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     relay = PhraseRelay(dict(SOUNDS))
 
     def stingy(message: ToSend) -> Iterable[AboutToy | Error]:
@@ -927,17 +931,23 @@ async def test_a_phrase_that_the_relay_does_not_give_is_left_and_what_was_held_s
     async with rig(cache) as toy:
         toy.wire.answers = stingy
         toy.wire.up(phrases="r1")
+        await toy.wire.until(lambda: any(each.id == "p1" for each in asked(toy, PhraseWanted)))
+        await asyncio.sleep(PAUSE_S)
+        assert not toy.upkeep.syncing, "nothing is on its way while it waits to ask again"
         await synced(toy, "")  # complete, as far as it goes; but not what the relay has
         assert {id_ for id_, _ in cache.pieces} == set(SOUNDS)
         assert old in cache.pieces.values()
         count = len(toy.wire.sent)
         await asyncio.sleep(600)
         assert len(toy.wire.sent) == count
+        assert "up to date" not in caplog.text and "not to be had" in caplog.text
         toy.wire.down()
         toy.wire.answers = relay
         cache.pieces = {key: blob for key, blob in cache.pieces.items() if key[0] != "p1"}
         toy.wire.up(phrases="r1")
         await synced(toy, "r1")
+        await asyncio.sleep(1)
+        assert "up to date" in caplog.text
 
 
 @in_virtual_time
@@ -1008,7 +1018,7 @@ GOOD = PhraseEntry("p1", "fact", "ab" * 32, 100)
         manifest_of(replace(GOOD, size=0)),
         manifest_of(replace(GOOD, size=MAX_PHRASE_BYTES + 1)),
         manifest_of(
-            *(replace(GOOD, id=f"p{n}", size=MAX_PHRASE_BYTES) for n in range(MAX_BYTES // MAX_PHRASE_BYTES + 1))
+            *(replace(GOOD, id=f"p{n}", size=MAX_PHRASE_BYTES) for n in range(SHELF_BYTES // MAX_PHRASE_BYTES + 1))
         ),
     ],
 )

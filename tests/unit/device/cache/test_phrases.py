@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pommai.device.cache import phrases
-from pommai.packets import unpack
+from pommai.packets import SHELF_BYTES, unpack
 from pommai.protocol import PhraseEntry
 
 from .opened import fetch, opened, phrase
@@ -130,11 +130,25 @@ async def test_a_phrase_that_arrives_damaged_is_fetched_again_three_times(
         assert await cache.wanted() == (hello, 0), "until the next manifest"
 
 
+async def test_an_answer_of_eight_pieces_with_a_bad_one_is_one_failure(
+    path: Path, blobs: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    (hello,) = entries("hello")
+    async with opened(path) as cache:
+        await cache.manifest("r1", [hello])
+        await cache.add_chunk("hello", hello.sha256, 0, blobs["hello"][:100])
+        for start in range(200, 900, 100):
+            await cache.add_chunk("hello", hello.sha256, start, blobs["hello"][start : start + 100])
+        assert await cache.wanted() == (hello, 0)
+    assert caplog.text.count("arrived damaged") == 1
+
+
 async def test_one_success_forgives_the_failures_before(path: Path, blobs: dict[str, bytes]) -> None:
     (hello,) = entries("hello")
     async with opened(path) as cache:
         await cache.manifest("r1", [hello])
         for _ in range(2):
+            await cache.add_chunk("hello", hello.sha256, 0, b"x")
             await cache.add_chunk("hello", hello.sha256, 7, b"x")
         assert await fetch(cache, blobs) == ["hello"]
         assert await cache.add_chunk("hello", hello.sha256, 0, b"late"), "it is complete already"
@@ -168,7 +182,7 @@ async def test_what_does_not_fit_is_not_wanted(monkeypatch: pytest.MonkeyPatch, 
     import pommai.device.cache.tables as tables
 
     monkeypatch.setattr(tables, "MAX_BYTES_IN_MEMORY", len(blobs["hello"]) + 10)
-    assert phrases.MAX_BYTES_IN_MEMORY < phrases.MAX_BYTES
+    assert phrases.MAX_BYTES_IN_MEMORY < SHELF_BYTES
     async with opened(":memory:") as cache:
         await cache.manifest("r1", entries("hello", "joke"))
         assert await fetch(cache, blobs) == ["hello"]
