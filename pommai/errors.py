@@ -7,6 +7,7 @@
     ├── HardwareError        button, microphone, speaker or lights
     ├── AddressError         a port is taken or an address cannot be bound
     ├── ConnectError         the relay cannot be reached or refuses us
+    ├── RefusedError         the toy's daemon does not do what it was asked for
     ├── OutputError          standard output takes no results
     ├── UnknownToy           no toy of that name may use the relay
     ├── ProtocolError
@@ -105,6 +106,15 @@ class ConnectError(PommaiError):
     """The relay cannot be reached, or refuses this toy.
 
     Check the address and the token; `pommai relay token list` on the relay shows which toys it knows.
+    """
+
+    exit_code = 69  # EX_UNAVAILABLE
+
+
+class RefusedError(PommaiError):
+    """The toy's daemon refused.
+
+    `pommai device status` shows how the toy is, `pommai device --help` what it can be asked for.
     """
 
     exit_code = 69  # EX_UNAVAILABLE

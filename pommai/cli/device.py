@@ -74,7 +74,9 @@ def resume(socket: Optional[Path] = SOCKET, json: bool = JSON) -> None:
     \b[bold]Example[/]
     $ pommai device resume
     """
-    _do("resume", socket, json, "The pause is over.")
+    from pommai.cli import device_session
+
+    device_session.resume(socket or device_session.DEFAULT_SOCKET, as_json=json)
 
 
 @app.command("play", cls=Command)
@@ -115,8 +117,12 @@ def test(
     $ pommai device test led
     $ pommai device test sound
     """
-    done = {Part.LED: "Red, green, blue, white, twice: look at the toy.", Part.SOUND: "Did you hear two short notes?"}
-    _do("test", socket, json, done[part], what=part.value)
+    if part is Part.SOUND:
+        _do("test", socket, json, "Did you hear two short notes?", what=part.value)
+        return
+    from pommai.cli import device_session
+
+    device_session.test_lights(socket or device_session.DEFAULT_SOCKET, as_json=json)
 
 
 @app.command("press", cls=Command)
@@ -138,9 +144,11 @@ def press(
     \b[bold]Example[/]
     $ pommai device press --say question.wav
     """
+    from pommai.cli import device_session
+
     request = {"hold_ms": hold_ms, "say": None if say is None else str(say.absolute())}
     given = {name: value for name, value in request.items() if value is not None}
-    _do("press", socket, json, "Pressed for {held_ms:.0f} ms: turn {turn}.", **given)
+    device_session.press(socket or device_session.DEFAULT_SOCKET, given, as_json=json)
 
 
 @app.command("heard", cls=Command)
@@ -160,7 +168,7 @@ def heard(
 
 
 @app.command("dump", cls=Command)
-def dump(socket: Optional[Path] = SOCKET) -> None:
+def dump(socket: Optional[Path] = SOCKET, _json: bool = JSON) -> None:
     """Print everything that helps a technician, as JSON: status, settings, the last log entries. No words, no token.
 
     \b[bold]Example[/]
@@ -183,9 +191,9 @@ def set_token(
     $ sudo pommai device set-token
     $ sudo pommai device set-token < token.txt
     """
-    from pommai.cli import device_session
+    from pommai.cli import device_token
 
-    device_session.set_token(plain=plain, to=to, as_json=json)
+    device_token.set_token(plain=plain, to=to, as_json=json)
 
 
 def _do(do: str, socket: Optional[Path], as_json: bool, done: str, **request: object) -> None:

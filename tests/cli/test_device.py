@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +19,11 @@ from pathlib import Path
 import pytest
 
 from pommai.audio import write_wav
-from pommai.cli import device_session
+from pommai.cli import device_session, device_token
+from pommai.errors import ConnectError, PommaiError
+from pommai.limits import Rest
 from tests.cli.running import Terminal, command, environment, run
-from tests.unit.device.pommaid import Pommaid, settings
+from tests.unit.device.pommaid import PATIENCE_S, Pommaid, settings
 
 TOKEN = "pommai_abcdefghijklmnopqrstuvwxyz"
 
@@ -48,9 +52,10 @@ def test_the_status_for_people_and_for_programs(toy: Pommaid) -> None:
     shown = device(toy, "status")
     assert shown.returncode == 0 and not shown.stderr
     names = [line[:12].strip() for line in shown.stdout.splitlines() if line[:1].strip()]
-    assert names[:5] == ["state", "relay", "volume", "rest", "talk today"]
+    assert names[:5] == ["state", "relay", "volume", "rest", "talk today"] and "memory" in names
     status = json.loads(device(toy, "status", "--json").stdout)
     assert {"state", "relay", "volume", "ceiling", "cache", "sound", "battery", "clock_trusted"} <= set(status)
+    assert 5 < status["memory_mb"] < 500
 
 
 def test_volume_pause_and_resume_say_what_became_of_them(toy: Pommaid) -> None:
@@ -79,7 +84,10 @@ def test_phrases_are_listed_and_played(toy: Pommaid) -> None:
 
 
 def test_light_and_sound_are_tested(toy: Pommaid) -> None:
-    assert device(toy, "test", "led").returncode == 0
+    deadline = time.monotonic() + PATIENCE_S
+    while toy.ask("status")["state"] == "playing":  # what another test had it say
+        assert time.monotonic() < deadline
+    assert "pommai device status" in device(toy, "test", "led").stderr  # there is nothing to look at
     assert device(toy, "test", "sound").returncode == 0
     assert device(toy, "test", "smell").returncode == 2
 
@@ -87,7 +95,7 @@ def test_light_and_sound_are_tested(toy: Pommaid) -> None:
 def test_a_virtual_toy_is_pressed_and_heard(toy: Pommaid, tmp_path: Path) -> None:
     write_wav(tmp_path / "said.wav", b"\0\0" * 2400)
     pressed = json.loads(device(toy, "press", "--say", str(tmp_path / "said.wav"), "--json").stdout)
-    assert pressed["turn"] >= 1 and pressed["held_ms"] == 300
+    assert pressed["turn"] >= 1 and pressed["held_ms"] == 300 and pressed["opened"]
     assert "50 ms" in device(toy, "press", "--hold-ms", "50").stderr
     assert device(toy, "heard", str(tmp_path / "heard.wav")).returncode == 0
     assert (tmp_path / "heard.wav").is_file()
@@ -99,13 +107,44 @@ def test_a_virtual_toy_is_pressed_and_heard(toy: Pommaid, tmp_path: Path) -> Non
     )
 
 
-def test_a_dump_is_json_without_the_token(toy: Pommaid) -> None:
-    dumped = device(toy, "dump").stdout
+@pytest.mark.parametrize("args", [(), ("--json",)])
+def test_a_dump_is_json_without_the_token(toy: Pommaid, args: tuple[str, ...]) -> None:
+    dumped = device(toy, "dump", *args).stdout
     assert json.loads(dumped)["settings"]["relay"]["token"] == "Secret(set)"
     assert "a-token-for-tests" not in dumped
 
 
 # --- no daemon --------------------------------------------------------------------------------------------------------
+
+
+def test_a_press_on_a_toy_that_rests_says_that_nothing_was_opened(tmp_path: Path) -> None:
+    with Pommaid(tmp_path) as toy:
+        device(toy, "pause")
+        said = device(toy, "press", "--hold-ms", "50").stderr
+    assert "stayed closed" in said and "pommai device resume" in said
+
+
+# --- what it says, said to people -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rest", list(Rest))
+def test_a_rest_that_goes_on_after_the_pause_is_explained(rest: Rest) -> None:
+    assert device_session._resumed({"rest": None}) == "The pause is over."
+    said = device_session._resumed({"rest": rest.value})
+    assert "still rests" in said and device_session._RESTS[rest] in said
+    held = {"held_ms": 1000, "opened": False, "rest": rest.value, "paused_here": False, "state": "paused", "turn": 0}
+    assert device_session._RESTS[rest] in device_session._pressed(held)
+
+
+def test_a_press_that_opened_nothing_for_another_reason_names_the_state() -> None:
+    held = {"held_ms": 1000, "opened": False, "rest": None, "paused_here": False, "state": "error", "turn": 3}
+    assert device_session._pressed(held).endswith("[yellow]the microphone stayed closed[/]: the toy is error.")
+
+
+def test_a_light_of_which_a_colour_is_missing_says_so() -> None:
+    said = device_session._lit({"virtual": False, "problem": "lights.green_pin 22 cannot be used: GPIO busy"})
+    assert "look at the toy" in said and "lights.green_pin 22" in said
+    assert device_session._lit({"virtual": False, "problem": ""}).endswith("look at the toy.")
 
 
 @contextmanager
@@ -150,6 +189,20 @@ def test_what_is_no_daemon_is_told(tmp_path: Path, answer: bytes, code: int, tol
     with answering(path, answer):
         ran = run("device", "status", "--socket", str(path))
     assert ran.returncode == code and told in ran.stderr and "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("do", ["status", "press"])
+def test_a_daemon_that_hangs_is_not_waited_for_and_to_be_restarted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, do: str
+) -> None:
+    monkeypatch.setattr(device_session, "PATIENCE_S", 60.0 if do == "press" else 0.05)
+    monkeypatch.setattr(device_session, "PRESS_S", 0.05 if do == "press" else 60.0)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "control.sock"))
+        server.listen()
+        with pytest.raises(ConnectError, match="does not answer") as caught:
+            device_session.ask(tmp_path / "control.sock", do)
+    assert "systemctl restart pommai" in caught.value.remedy
 
 
 AS_NOBODY = """
@@ -234,14 +287,14 @@ def test_a_terminal_does_not_show_the_token(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "plain", "told"),
     [
-        (device_session.ENCRYPTED, False, "systemctl restart pommai"),
-        (device_session.PLAIN, True, "systemctl restart pommai"),
-        (device_session.ENCRYPTED, True, "LoadCredential=pommai_relay_token:/etc/credstore.encrypted/"),
+        (device_token.ENCRYPTED, False, "systemctl restart pommai"),
+        (device_token.PLAIN, True, "systemctl restart pommai"),
+        (device_token.ENCRYPTED, True, "LoadCredential=pommai_relay_token:/etc/credstore.encrypted/"),
         (Path("/run/token"), True, "LoadCredential=pommai_relay_token:/run/token"),
     ],
 )
 def test_a_restart_is_enough_only_where_the_service_looks(path: Path, plain: bool, told: str) -> None:
-    said = device_session._how_to_use(path, plain=plain)
+    said = device_token._how_to_use(path, plain=plain)
     assert told in said and ("restart" in said) is ("LoadCredential" not in said)
 
 
@@ -268,6 +321,55 @@ def test_where_nothing_can_be_sealed_the_token_stays_where_it_was(tmp_path: Path
     assert path.read_text(encoding="utf-8") == "of before"
 
 
-def test_a_folder_that_cannot_be_made_is_named() -> None:
-    ran = set_token("--plain", "--to", "/dev/null/token", said=TOKEN)
-    assert ran.returncode == 70 and "/dev/null/token cannot be written" in ran.stderr and "Traceback" not in ran.stderr
+@pytest.mark.parametrize("name", ["pipe", "folder", "link to nothing", "link to a pipe"])
+def test_what_is_no_file_stays_what_it_is(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link to nothing").symlink_to(tmp_path / "nothing")
+    (tmp_path / "link to a pipe").symlink_to(tmp_path / "pipe")
+    before = {path.name: path.lstat() for path in tmp_path.iterdir()}
+    ran = set_token("--plain", "--to", str(tmp_path / name), said=TOKEN)
+    assert ran.returncode == 73 and "is no file" in ran.stderr and "--to" in ran.stderr
+    after = {path.name: path.lstat() for path in tmp_path.iterdir()}
+    assert {each: kind.st_ino for each, kind in after.items()} == {each: kind.st_ino for each, kind in before.items()}
+
+
+def test_a_link_goes_on_leading_to_the_token(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("of before", encoding="utf-8")
+    (tmp_path / "link").symlink_to("token")
+    assert set_token("--plain", "--to", str(tmp_path / "link"), said=TOKEN).returncode == 0
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "token").read_text(encoding="utf-8") == TOKEN
+
+
+@pytest.mark.parametrize("path", ["file/token", "file/folder/token"])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").touch()
+    ran = set_token("--plain", "--to", str(tmp_path / path), said=TOKEN)
+    told = ran.stderr.replace("\n", " ")
+    assert ran.returncode == 73 and f"{path} cannot be written: Not a directory" in told
+    assert "Name another file with `--to`" in told and "sudo" not in told and "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("number", "user", "code", "told"),
+    [
+        (errno.EACCES, 1000, 77, "Run it as root: `sudo pommai device set-token --plain --to '/x y/token'`."),
+        (errno.EPERM, 0, 77, "Name another file with `--to`, in a folder that may be written to."),
+        (errno.ENOSPC, 0, 73, "Make room on its disk"),
+        (errno.EROFS, 1000, 73, "Name another file with `--to`"),
+    ],
+)
+def test_what_to_do_follows_from_what_failed(
+    monkeypatch: pytest.MonkeyPatch, number: int, user: int, code: int, told: str
+) -> None:
+    def fail(path: Path, content: bytes) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(device_token, "_write", fail)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    with pytest.raises(PommaiError, match=os.strerror(number)) as caught:
+        device_token._store(Path("/x y/token"), b"", plain=True)
+    assert caught.value.exit_code == code and told in caught.value.remedy
+    with pytest.raises(PommaiError) as caught:
+        device_token._store(device_token.PLAIN, b"", plain=True)
+    assert "--to /etc" not in caught.value.remedy

@@ -13,16 +13,20 @@ from typing import Any, Final
 from pommai import __version__, starter
 from pommai.audio import SPEECH, read_recording, write_wav
 from pommai.device.body.sim import VirtualButton, VirtualMic, VirtualSpeaker
-from pommai.device.service.control import RefusedError, Request
+from pommai.device.service.control import Request
 from pommai.device.service.loading import masked
 from pommai.device.service.toy import Toy
-from pommai.errors import AudioError
+from pommai.device.telemetry import memory
+from pommai.errors import AudioError, RefusedError
 
 HOLD_MS: Final = 1000
 MAX_HOLD_MS: Final = 61_000
 MAX_SAYING_S: Final = 60.0
 LOG_ENTRIES: Final = 200
 """How much of the ring a dump shows: it has to fit into one answer."""
+
+LOOK_S: Final = 0.1
+"""Between two looks whether a press has opened the microphone."""
 
 AFTER_SAYING_MS: Final = 200
 """How much longer than what it says a virtual child holds the button."""
@@ -62,6 +66,7 @@ class Answers:
         toy = self._toy
         book, lights = toy.logbook, toy.hardware.lights
         spool, phrases = await toy.cache.spool_size(), await toy.cache.phrases()
+        pss_kb = (await asyncio.to_thread(memory)).get("pss_kb")
         charge = toy.signs.charge
         return {
             "state": type(book.state).__name__.lower(),
@@ -90,6 +95,7 @@ class Answers:
                 "problem": toy.hardware.problem,
             },
             "clock_trusted": toy.clock.trusted,
+            "memory_mb": None if pss_kb is None else round(int(pss_kb) / 1024, 1),
             "uptime_s": round(time.monotonic() - self._began_s, 1),
             "version": __version__,
             "python": ".".join(map(str, sys.version_info[:3])),
@@ -143,7 +149,7 @@ class Answers:
     async def _test(self, request: Request) -> Mapping[str, Any]:
         match request.get("what"):
             case "led":
-                self._toy.deeds.test_lights()
+                return self._test_lights()
             case "sound":
                 if not self._toy.deeds.test_sound():
                     raise RefusedError(
@@ -153,6 +159,17 @@ class Answers:
             case _:
                 raise RefusedError('what to test is "led" or "sound"')
         return {}
+
+    def _test_lights(self) -> Mapping[str, Any]:
+        hardware = self._toy.hardware
+        is_virtual = isinstance(hardware.button, VirtualButton)
+        if not hardware.lights.can_be_seen and not is_virtual:
+            raise RefusedError(
+                f"the toy has no lights: {hardware.problem or 'its settings say so'}",
+                remedy="Correct the section [lights] of its settings, or the wiring, and restart it.",
+            )
+        self._toy.deeds.test_lights()
+        return {"virtual": is_virtual, "problem": hardware.problem}
 
     # --- what only a virtual toy can do -------------------------------------------------------------------------------
 
@@ -166,9 +183,9 @@ class Answers:
         if button.down:
             raise RefusedError("the button is down already", remedy="Wait until it has come up.")
         pcm = b""
-        if (wav := request.get("say")) is not None:
+        if request.get("say") is not None:
             try:
-                pcm = (await asyncio.to_thread(read_recording, Path(str(wav)), MAX_SAYING_S)).pcm
+                pcm = (await asyncio.to_thread(read_recording, _path(request, "say"), MAX_SAYING_S)).pcm
             except AudioError as error:
                 raise RefusedError(str(error), remedy=error.remedy) from error
         usual_ms = SPEECH.ms(len(pcm)) + AFTER_SAYING_MS if pcm else HOLD_MS
@@ -177,27 +194,49 @@ class Answers:
             mic.speak(pcm)
         button.press()
         try:
-            await asyncio.sleep(hold_ms / 1000)
+            opened = await self._held(hold_ms / 1000)
         finally:
             button.release()
-        return {"turn": self._toy.logbook.state.turn, "held_ms": hold_ms}
+        state = self._toy.logbook.state
+        told = {"turn": state.turn, "held_ms": hold_ms, "opened": opened, "state": type(state).__name__.lower()}
+        return told | self._toy.deeds.rules()
+
+    async def _held(self, seconds: float) -> bool:
+        """Wait with the button down; whether the microphone was seen open."""
+        loop, mic = asyncio.get_running_loop(), self._toy.hardware.mic
+        until_s, opened = loop.time() + seconds, False
+        while (left_s := until_s - loop.time()) > 0:
+            await asyncio.sleep(min(left_s, LOOK_S))
+            opened = opened or (isinstance(mic, VirtualMic) and mic.is_open)
+        return opened
 
     async def _heard(self, request: Request) -> Mapping[str, Any]:
         speaker = self._toy.hardware.speaker
         if not isinstance(speaker, VirtualSpeaker):
             raise RefusedError("a real speaker does not remember", remedy="Listen; or set sound.kind = 'virtual'.")
-        path, pcm = Path(str(request.get("path", ""))), self._unwritten + speaker.take_heard()
+        path, pcm = _path(request, "path"), self._unwritten + speaker.take_heard()
         self._unwritten = b""
         gaps_ms, speaker.gaps_ms = speaker.gaps_ms, []
         try:
             await asyncio.to_thread(write_wav, path, pcm)
         except OSError as error:
             self._unwritten = pcm + self._unwritten
-            raise RefusedError(f"{path} cannot be written: {error.strerror}") from error
+            remedy = (
+                "The daemon writes it, as its own user: name a file in a folder that is there, and that it may use."
+            )
+            raise RefusedError(f"{path} cannot be written: {error.strerror}", remedy=remedy) from error
         except ValueError as error:
             self._unwritten = pcm + self._unwritten
             raise RefusedError(f"{str(path)!r} cannot be the name of a file") from error
         return {"path": str(path), "heard_ms": SPEECH.ms(len(pcm)), "gaps_ms": gaps_ms}
+
+
+def _path(request: Request, name: str) -> Path:
+    """A path of the request. Raises RefusedError."""
+    value = request.get(name)
+    if not isinstance(value, str) or not value:
+        raise RefusedError(f"{name} must be the path of a file, as a text")
+    return Path(value)
 
 
 def _number(request: Request, name: str, least: float, most: float) -> float:

@@ -39,15 +39,6 @@ Answer = Callable[[Request], Awaitable[Mapping[str, Any]]]
 """What a request leads to. Raises PommaiError for one that is refused: the client gets its text and its remedy."""
 
 
-class RefusedError(PommaiError):
-    """The toy's daemon refused.
-
-    `pommai device --help` shows what it can be asked for.
-    """
-
-    exit_code = 69  # EX_UNAVAILABLE
-
-
 class Control:
     """The server: `listen`, then `serve` for as long as the toy lives, and `close`."""
 
@@ -150,21 +141,23 @@ def _listen(path: Path) -> socket.socket:
         finally:
             os.umask(before)
         path.chmod(MODE)
-        if os.geteuid() == 0:
-            with suppress(LookupError):  # no such group on this machine: then it is root alone
-                shutil.chown(path, "root", GROUP)
+        with suppress(LookupError, PermissionError):  # no such group here, or we are not in it: then it is ours alone
+            shutil.chown(path, group=GROUP)
         listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
-        reason = error.strerror or str(error)  # "AF_UNIX path too long" has no number
-        raise AddressError(f"{path} cannot be listened on: {reason}", remedy=_REMEDY) from error
+        if error.strerror is None:  # Python's own "AF_UNIX path too long", which has no number
+            raise AddressError(f"{path} cannot be listened on: {error}", remedy=_SHORTEN_IT) from error
+        raise AddressError(f"{path} cannot be listened on: {error.strerror}", remedy=_MAKE_FOLDER) from error
     except AddressError:
         listening.close()
         raise
     return listening
 
 
-_REMEDY: Final = "Make its folder for the user of the daemon, or set control.socket to another path."
+_SHORTEN_IT: Final = "Set control.socket to a path of at most 107 bytes."
+_MAKE_FOLDER: Final = "Make its folder for the user of the daemon, or set control.socket to another path."
+_REMOVE_IT: Final = "Remove it if nobody needs it, or set control.socket to another path."
 
 
 def _make_room(path: Path) -> None:
@@ -174,7 +167,7 @@ def _make_room(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(kind):
-        raise AddressError(f"{path} is there and is no socket", remedy=_REMEDY)
+        raise AddressError(f"{path} is there and is no socket", remedy=_REMOVE_IT)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:

@@ -37,6 +37,11 @@ class SeenLights:
         """See `ports.Lights`."""
         return self._lights is None or self._lights.can_dim
 
+    @property
+    def can_be_seen(self) -> bool:
+        """Whether there are real ones."""
+        return self._lights is not None
+
     def show(self, color: Color) -> None:
         """See `ports.Lights`."""
         self.color = color

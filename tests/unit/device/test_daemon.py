@@ -16,12 +16,11 @@ import pytest
 
 from pommai import __version__
 from pommai.audio import SPEECH, read_recording, write_wav
-from pommai.cli.device_session import DaemonRefusedError
 from pommai.config import Secret
 from pommai.device.cache.cache import Cache
 from pommai.device.service.loading import LIVE, changes, load_settings, masked
 from pommai.device.settings import CacheSettings, DeviceSettings, RelayLink
-from pommai.errors import ConfigError
+from pommai.errors import ConfigError, RefusedError
 from pommai.protocol import EventRecord
 from tests.protocol.tiny_relay import Peer, parrot, tiny_relay
 from tests.unit.device.pommaid import PATIENCE_S, START, Pommaid, beside, settings
@@ -164,7 +163,7 @@ def test_pause_and_volume_survive_a_restart(tmp_path: Path) -> None:
     ids=str,
 )
 def test_what_cannot_be_done_is_refused_with_a_reason(running: Pommaid, request_: dict[str, object], told: str) -> None:
-    with pytest.raises(DaemonRefusedError, match=told) as refused:
+    with pytest.raises(RefusedError, match=told) as refused:
         running.ask(**request_)  # type: ignore[arg-type]  # one of them is `do`
     assert refused.value.remedy
 
@@ -265,7 +264,7 @@ def test_a_button_that_cannot_be_had_is_named_in_one_line(tmp_path: Path, fails:
 def test_a_real_button_is_pressed_by_nobody_else(tmp_path: Path) -> None:
     settings(tmp_path, button={"kind": "gpio"})
     with Pommaid(tmp_path, env={"PYTHONPATH": str(SHIMS)}) as toy:
-        with pytest.raises(DaemonRefusedError, match="nothing but its own button"):
+        with pytest.raises(RefusedError, match="nothing but its own button"):
             toy.ask("press")
         assert toy.ask("status")["lights"]["problem"] == ""
         assert toy.end()[0] == 0

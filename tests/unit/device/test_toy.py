@@ -20,7 +20,6 @@ from pommai.device.mind.lights import RED
 from pommai.device.mind.states import Connecting, Error, Idle, Listening, Offline, Paused, State
 from pommai.device.ports import RelayReached, StateChanged
 from pommai.device.service.answers import Answers
-from pommai.device.service.control import RefusedError
 from pommai.device.service.hardware import Hardware, assemble
 from pommai.device.service.toy import Toy
 from pommai.device.settings import (
@@ -31,7 +30,7 @@ from pommai.device.settings import (
     RelayLink,
     SoundSettings,
 )
-from pommai.errors import MissingExtra, StoreError
+from pommai.errors import MissingExtra, RefusedError, StoreError
 from pommai.protocol import Command, ErrorCode, Welcome
 from tests.protocol.tiny_relay import TOKEN, Peer, tiny_relay
 
@@ -110,6 +109,7 @@ async def test_a_pause_and_its_end_are_true_as_soon_as_they_are_told(tmp_path: P
             told = await answers.answer({"do": "resume"})
             assert told["rest"] is None and told["kept"] is True
             assert (await answers.answer({"do": "status"}))["state"] in ("connecting", "offline")
+    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 async def test_what_a_toy_without_a_disk_is_told_is_done_and_said_not_to_be_kept(
@@ -214,6 +214,25 @@ async def test_what_was_heard_is_not_lost_to_a_bad_path(tmp_path: Path, monkeypa
     await asyncio.get_running_loop().shutdown_default_executor()
 
 
+@pytest.mark.parametrize("path", [{"a": 1}, None, "", 7])
+async def test_what_is_no_path_makes_no_file(path: object) -> None:
+    async with living(virtual()) as alive:
+        with pytest.raises(RefusedError, match="path must be the path of a file"):
+            await Answers(alive.toy).answer({"do": "heard", "path": path})
+        with pytest.raises(RefusedError, match="say must be the path of a file"):
+            await Answers(alive.toy).answer({"do": "press", "say": 7})
+
+
+async def test_a_press_tells_whether_it_opened_the_microphone() -> None:
+    async with living(virtual()) as alive:
+        answers = Answers(alive.toy)
+        told = await answers.answer({"do": "press", "hold_ms": 50})
+        assert (told["opened"], told["rest"], told["turn"]) == (True, None, 1)
+        await answers.answer({"do": "pause"})
+        told = await answers.answer({"do": "press", "hold_ms": 50})
+        assert (told["opened"], told["rest"], told["paused_here"]) == (False, "paused", True)
+
+
 async def test_what_is_written_before_the_time_is_known_says_so() -> None:
     async with living(virtual()) as alive:
         toy = alive.toy
@@ -267,6 +286,7 @@ async def test_a_status_is_all_of_one_moment(monkeypatch: pytest.MonkeyPatch) ->
         assert status["lights"]["color"] == [1.0, 0.0, 0.0]
         monkeypatch.undo()
         toy.deeds._allowance.paused_here = False
+    await asyncio.get_running_loop().shutdown_default_executor()
 
 
 # --- the body ---------------------------------------------------------------------------------------------------------
@@ -316,5 +336,11 @@ async def test_an_open_microphone_that_cannot_be_seen_is_heard(
                 assert set(alive.toy.runner.mouth.earcons) == set(Earcon)
                 alive.toy.use(settings)
                 assert set(alive.toy.runner.mouth.earcons) == silent
+                if hardware.lights.can_be_seen:
+                    told = await Answers(alive.toy).answer({"do": "test", "what": "led"})
+                    assert told == {"virtual": False, "problem": hardware.problem}
+                else:
+                    with pytest.raises(RefusedError, match=f"the toy has no lights: {problem}"):
+                        await Answers(alive.toy).answer({"do": "test", "what": "led"})
                 assert isinstance(alive.toy.runner.state, Connecting | Offline)
         await asyncio.get_running_loop().shutdown_default_executor()
