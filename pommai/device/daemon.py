@@ -27,7 +27,7 @@ from pommai.device.service.answers import Answers
 from pommai.device.service.control import Control, LiveError
 from pommai.device.service.hardware import Hardware, assemble
 from pommai.device.service.loading import changes, load_settings
-from pommai.device.service.logs import kept_log, start_logging
+from pommai.device.service.logs import kept_log, places, start_logging
 from pommai.device.service.supervisor import Supervisor, heed
 from pommai.device.service.toy import Toy
 from pommai.device.settings import DeviceSettings
@@ -85,8 +85,8 @@ def _run(files: Sequence[Path], environ: Mapping[str, str], *, only_check: bool 
             return loop.run_until_complete(Daemon(settings, files, environ).live())
     except PommaiError as error:
         return _told(error)
-    except Exception:
-        _log.exception("daemon: a bug ends the process")
+    except Exception as error:
+        _log.error("daemon: a bug ends the process: %s", "; ".join(places(error)))  # never its text
         return BUG
 
 
