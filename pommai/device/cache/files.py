@@ -38,7 +38,6 @@ def rebuild(connection: sqlite3.Connection, path: Path, settings: CacheSettings,
     OSError.
     """
     new = aside.new_beside(path)
-    aside.remove(new)
     try:
         _rescue(connection, new, settings)
     except (StoreError, sqlite3.DatabaseError) as error:

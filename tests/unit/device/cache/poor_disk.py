@@ -171,7 +171,7 @@ async def damaged_and_nearly_full(folder: Path) -> dict[str, Any]:
     content = path.read_bytes()
     path.write_bytes(content[:-PAGE] + bytes(PAGE))  # of the log
     said: dict[str, Any] = {"starts": []}
-    for room in (40_000, 80_000, 130_000, 500_000):
+    for room in range(40_000, 500_000, 8_000):
         fill(folder)
         os.truncate(folder / "filler", (folder / "filler").stat().st_size - room)
         async with opened(path) as cache:
@@ -179,6 +179,8 @@ async def damaged_and_nearly_full(folder: Path) -> dict[str, Any]:
             said["starts"].append([bool(cache.problem), size.unsent, size.urgent, allowance, names(folder)])
             said["problem"] = cache.problem or said["problem"]
         empty(folder)
+        if not said["starts"][-1][0]:
+            break
     return said
 
 
