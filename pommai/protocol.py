@@ -62,7 +62,6 @@ class ErrorCode(StrEnum):
     CONVERSATION_LIMIT = "conversation_limit"
     TIMEOUT = "timeout"
     UNAVAILABLE = "unavailable"
-    RATE_LIMITED = "rate_limited"
     BAD_AUDIO = "bad_audio"
     INTERNAL = "internal"
     SHUTTING_DOWN = "shutting_down"
@@ -122,16 +121,16 @@ class PhraseEntry:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first message of a toy. `captions`: send transcripts and sentences as text too.
+    """The first message of a toy. `firmware`: its version, for the relay's log. `captions`: send words as text too.
 
     After a drop in mid-turn: `session` is the one that was lost, `turn` the one to resume, `next_sequence` the first
     frame of its reply that the toy does not have.
     """
 
     version: int
-    firmware: str
+    firmware: Token
     captions: bool = False
-    session: str | None = None
+    session: Token | None = None
     turn: Turn | None = None
     next_sequence: int | None = None
 
@@ -202,14 +201,14 @@ class Welcome:
     """
 
     version: int
-    session: str
+    session: Token
     server_time_s: float
     max_utterance_s: float
     paused: ErrorCode | None = None
     volume_ceiling: float = 1.0
     resumed: Turn | None = None
     limits: LimitsRecord | None = None
-    phrases: str | None = None
+    phrases: Token | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +284,7 @@ class Command:
 class PhraseManifest:
     """Phrases from entry number `first` of `total` on, as many as fit."""
 
-    revision: str
+    revision: Token
     first: int
     total: int
     phrases: tuple[PhraseEntry, ...]

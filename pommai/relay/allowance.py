@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time as clock
 from collections.abc import Callable, Collection, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final, Protocol
 
 from pommai.config import Problem, did_you_mean
@@ -18,9 +18,9 @@ from pommai.relay.settings import ToySettings
 _NO_LIMITS: Final = Limits()
 
 
-def local_now() -> datetime:
-    """The time where the relay runs, which is where its toys are."""
-    return datetime.now(UTC).astimezone()
+def utc_now() -> datetime:
+    """The present time."""
+    return datetime.now(UTC)
 
 
 def limits_of(toys: Mapping[str, ToySettings]) -> dict[str, Limits]:
@@ -60,12 +60,17 @@ class Allowances:
     def __init__(
         self,
         limits: Mapping[str, Limits],
-        now: Callable[[], datetime] = local_now,
+        now: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = clock.monotonic,
+        zone: tzinfo | None = None,
     ) -> None:
-        """`now`: where the toys are, with its zone. `monotonic`: seconds that never go back, for conversations."""
+        """`now`: with any zone. `monotonic`: seconds that never go back, for conversations.
+
+        `zone`: where the toys are; None for where the relay runs.
+        """
         self._limits = limits
         self._now = now
+        self._zone = zone
         self._monotonic = monotonic
         self._day = date.min
         self._used_s: dict[str, float] = {}
@@ -73,7 +78,7 @@ class Allowances:
 
     async def recall(self, store: TalkStore) -> None:
         """Count what was talked today before this relay was started. Raises StoreError."""
-        midnight = self._today().replace(hour=0, minute=0, second=0, microsecond=0)
+        midnight = datetime.combine(self._today(), time(0), self._zone)  # whose offset may differ from that of now
         for toy, packets in (await store.talked_since(midnight.timestamp())).items():
             self._add(toy, packets)
 
@@ -113,8 +118,8 @@ class Allowances:
             self._used_s[toy] = self._used_s.get(toy, 0.0) + packets * FRAME_MS / 1000
 
     def _today(self) -> datetime:
-        """The present time; a new day begins with nothing used."""
-        now = self._now()
+        """The present time where the toys are; a new day begins with nothing used."""
+        now = self._now().astimezone(self._zone)
         if now.date() != self._day:
             self._day = now.date()
             self._used_s.clear()

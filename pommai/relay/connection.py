@@ -98,9 +98,9 @@ class ToyConnection:
             self._gone.set()
 
     @property
-    def rested(self) -> bool:
-        """See `Visit.rested`."""
-        return self._visit.rested
+    def outdated(self) -> bool:
+        """See `Visit.outdated`."""
+        return self._visit.outdated
 
     @property
     def conversation(self) -> Conversation | None:
@@ -174,9 +174,12 @@ class ToyConnection:
         aside = await self._visit.receive(message)
         if isinstance(aside, Answerable):
             await self._asides.put(aside)
-        if isinstance(message, Hello) and not self._visit.closed:
+        if not isinstance(message, Hello):
+            return False
+        _log.info("toy says hello toy=%s firmware=%s", self._toy, message.firmware)  # a token, so it may be logged
+        if not self._visit.closed:
             self._asides.look_again()
-        return isinstance(message, Hello)
+        return True
 
     async def _refused(self, error: RemoteProtocolError) -> None:
         """Answer a message that could not be read or was not allowed; too many of them end the connection."""

@@ -112,8 +112,8 @@ class RelayServer:
         """Find commands for connected toys, and end what must not go on. Raises StoreError.
 
         That is the connections and the parked conversations of toys whose token was revoked, or that were forgotten,
-        and the connections of those whose rest is over. A forgotten toy comes back to a conversation that remembers
-        nothing; a rested one at once, to a welcome that lets it talk.
+        and the connections of those that need a new welcome (`Visit.outdated`). A forgotten toy comes back to a
+        conversation that remembers nothing; the others at once, to a welcome that holds.
         """
         connections, parked = dict(self._connections), self._parking.parked
         if not connections and not parked:
@@ -133,8 +133,8 @@ class RelayServer:
             elif toy in forgotten and connection.conversation is talks[toy]:
                 _log.info("forgotten toy=%s", toy)
                 self._dismiss(connection, ErrorCode.SHUTTING_DOWN, retry_after_s=RETRY_S)
-            elif connection.rested:
-                _log.info("rest over toy=%s", toy)
+            elif connection.outdated:
+                _log.info("welcome outdated toy=%s", toy)
                 self._dismiss(connection, ErrorCode.REST_OVER, retry_after_s=0.0)
             else:
                 connection.look_again()

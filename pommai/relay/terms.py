@@ -32,6 +32,12 @@ class Terms:
     volume_ceiling: float = 1.0
     unix_time: Callable[[], float] = time.time
 
+    @property
+    def utc_offset_min(self) -> int | None:
+        """The local time of the toy's home, as `limits` says it."""
+        limits = self.limits()
+        return None if limits is None else limits.utc_offset_min
+
     def welcome(self, session: str, rest: Rest | None, resumed: int | None) -> Welcome:
         """The welcome to a conversation, for a toy that must `rest` or may talk."""
         return Welcome(

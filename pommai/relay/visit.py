@@ -67,6 +67,7 @@ class Visit:
         self._new = new
         self._terms = terms
         self._resting = False
+        self._utc_offset_min: int | None = None
         self._link = Link(Side.RELAY)
         self._group = asyncio.TaskGroup()
         self._conversation: Conversation | None = None
@@ -98,9 +99,15 @@ class Visit:
         return self._link.phase is Phase.CLOSED
 
     @property
-    def rested(self) -> bool:
-        """Whether the toy was told to rest and need not any more. pommai/1 tells it so by a new welcome."""
-        return self._resting and self._terms.rest() is None
+    def outdated(self) -> bool:
+        """Whether the toy needs a new welcome, and is in no turn now.
+
+        That is when it was told to rest and need not any more, or when local time has changed to or from summer time:
+        pommai/1 says such things only in a welcome.
+        """
+        if self._link.phase is not Phase.IDLE:
+            return False
+        return self._utc_offset_min != self._terms.utc_offset_min or (self._resting and self._terms.rest() is None)
 
     @property
     def conversation(self) -> Conversation | None:
@@ -184,12 +191,13 @@ class Visit:
             await self._stop_turn()  # the one that the toy has given up
         rest = self._ask_rest()
         resumed = None if reply is None else reply.turn
+        self._utc_offset_min = self._terms.utc_offset_min
         await self.send(self._terms.welcome(conversation.session, rest, resumed))
         if reply is not None and not self._has_let_go:
             self._deliver(reply)
 
     def _ask_rest(self) -> Rest | None:
-        """Why the toy must rest now, remembered for `rested`."""
+        """Why the toy must rest now, remembered for `outdated`."""
         rest = self._terms.rest()
         self._resting = rest is not None
         return rest

@@ -65,7 +65,7 @@ STAGES = ["stt", "moderator", "llm", "tts"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("code", [ErrorCode.UNAVAILABLE, ErrorCode.RATE_LIMITED])
+@pytest.mark.parametrize("code", [ErrorCode.UNAVAILABLE, ErrorCode.TIMEOUT])
 def test_a_scripted_failure_has_its_stage_and_code(stage: str, code: ErrorCode) -> None:
     with pytest.raises(ProviderError) as caught:
         run(call(stage, Failure(code)))

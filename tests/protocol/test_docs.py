@@ -28,13 +28,12 @@ MEANINGS = {
     ErrorCode.CONVERSATION_LIMIT: "the toy and the child have talked long enough for now",
     ErrorCode.TIMEOUT: "an engine did not answer in time",
     ErrorCode.UNAVAILABLE: "an engine cannot be used now",
-    ErrorCode.RATE_LIMITED: "an engine is asked too often",
     ErrorCode.BAD_AUDIO: "the audio is not Opus",
     ErrorCode.INTERNAL: "a fault of the relay",
     ErrorCode.SHUTTING_DOWN: "the relay stops; come back later",
     ErrorCode.REPLACED: "another connection has shown the same token",
     ErrorCode.REVOKED: "the token is no longer valid",
-    ErrorCode.REST_OVER: "the toy was resting and may talk again; come back at once",
+    ErrorCode.REST_OVER: "the toy may talk again, or local time has changed; come back at once for a new `welcome`",
 }
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time as system
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, time, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from pommai.errors import ConfigError
 from pommai.limits import BREAK_S, Limits, Rest
 from pommai.protocol import LimitsRecord, Signed
-from pommai.relay.allowance import Allowances, idle_limits, limits_of, local_now
+from pommai.relay.allowance import Allowances, idle_limits, limits_of
 from pommai.relay.ports import TurnRecord
 from pommai.relay.settings import ToySettings
 
 
 class Clock:
-    """A local time that a test moves."""
+    """A time that a test moves."""
 
     def __init__(self, hour: int) -> None:
         self.now = datetime(2030, 5, 1, hour, tzinfo=UTC)
@@ -68,7 +70,7 @@ def test_a_time_of_day_is_hours_and_minutes(text: str) -> None:
 def test_pause_and_quiet_hours() -> None:
     clock = Clock(20)
     quiet = Limits(quiet_from=time(19), quiet_until=time(7))
-    allowances = Allowances({"teddy": quiet, "panda": Limits(paused=True)}, clock)
+    allowances = Allowances({"teddy": quiet, "panda": Limits(paused=True)}, clock, zone=UTC)
     assert allowances.rest("teddy") is Rest.QUIET_HOURS
     assert allowances.rest("panda") is Rest.PAUSED
     assert allowances.rest("unknown") is None
@@ -78,7 +80,7 @@ def test_pause_and_quiet_hours() -> None:
 
 def test_the_daily_limit_counts_both_sides_and_starts_anew_at_midnight() -> None:
     clock = Clock(12)
-    allowances = Allowances({"teddy": Limits(daily_limit_s=60)}, clock)
+    allowances = Allowances({"teddy": Limits(daily_limit_s=60)}, clock, zone=UTC)
     allowances.used(talk(50))
     allowances.used(talk(50, "panda"))
     assert allowances.rest("teddy") is None
@@ -90,13 +92,34 @@ def test_the_daily_limit_counts_both_sides_and_starts_anew_at_midnight() -> None
     assert allowances.rest("teddy") is Rest.DAILY_LIMIT
 
 
-def test_the_time_is_local_and_knows_its_zone() -> None:
-    assert local_now().utcoffset() is not None
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This machine stands there; its summer began on 2030-03-31 at 1:00 UTC."""
+    with monkeypatch.context() as moved:
+        moved.setenv("TZ", "Europe/Berlin")
+        system.tzset()
+        yield
+    system.tzset()
+
+
+@pytest.mark.parametrize("zone", [None, ZoneInfo("Europe/Berlin")])
+@pytest.mark.usefixtures("berlin")
+async def test_the_time_is_that_of_the_relays_zone_also_when_its_clocks_change(zone: ZoneInfo | None) -> None:
+    clock = Clock(12)
+    clock.now = datetime(2030, 3, 31, 0, 59, tzinfo=UTC)
+    store = Remembered({})
+    allowances = Allowances({"teddy": Limits(quiet_from=time(4), quiet_until=time(5))}, clock, zone=zone)
+    assert allowances.record("teddy").utc_offset_min == 60
+    clock.now += timedelta(hours=1, minutes=1)
+    assert allowances.record("teddy").utc_offset_min == 120
+    assert allowances.rest("teddy") is Rest.QUIET_HOURS, "it is four, and not three"
+    await allowances.recall(store)
+    assert store.asked_s == [datetime(2030, 3, 30, 23, tzinfo=UTC).timestamp()], "midnight was before the change"
 
 
 def test_a_conversation_that_lasts_too_long_needs_a_break() -> None:
     clock, seconds = Clock(12), [1_000.0]
-    allowances = Allowances({"teddy": Limits(max_conversation_s=60)}, clock, lambda: seconds[0])
+    allowances = Allowances({"teddy": Limits(max_conversation_s=60)}, clock, lambda: seconds[0], UTC)
     allowances.used(talk(9, "panda"))
     allowances.used(talk(9))
     seconds[0] += 59
@@ -117,7 +140,7 @@ def test_a_conversation_that_lasts_too_long_needs_a_break() -> None:
 
 def test_the_conversation_clock_is_not_the_clock_on_the_wall() -> None:
     clock, seconds = Clock(12), [0.0]
-    allowances = Allowances({"teddy": Limits(max_conversation_s=60)}, clock, lambda: seconds[0])
+    allowances = Allowances({"teddy": Limits(max_conversation_s=60)}, clock, lambda: seconds[0], UTC)
     allowances.used(talk(9))
     seconds[0] += 60
     allowances.used(talk(9))
@@ -127,9 +150,9 @@ def test_the_conversation_clock_is_not_the_clock_on_the_wall() -> None:
 
 def test_the_toy_gets_its_limits_as_it_has_to_keep_them() -> None:
     clock = Clock(12)
-    clock.now = clock.now.astimezone(timezone(timedelta(hours=-3, minutes=-30)))
+    zone = timezone(timedelta(hours=-3, minutes=-30))
     limits = Limits(True, time(19, 30), time(7), 1800, 0.5, 900)
-    allowances = Allowances({"teddy": limits}, clock)
+    allowances = Allowances({"teddy": limits}, clock, zone=zone)
     allowances.used(talk(90))
     assert allowances.record("teddy") == LimitsRecord(True, 1170, 420, 1800, 900, 0.5, 90.0, Signed(-210))
     assert allowances.record("panda") == LimitsRecord(utc_offset_min=Signed(-210))
@@ -151,9 +174,9 @@ class Remembered:
 
 async def test_a_restart_of_the_relay_gives_no_child_another_day() -> None:
     clock = Clock(12)
-    clock.now = clock.now.astimezone(timezone(timedelta(hours=2)))
+    zone = timezone(timedelta(hours=2))
     store = Remembered({"teddy": 900, "panda": 900})
-    allowances = Allowances({"teddy": Limits(daily_limit_s=60)}, clock)
+    allowances = Allowances({"teddy": Limits(daily_limit_s=60)}, clock, zone=zone)
     await allowances.recall(store)
     assert store.asked_s == [datetime(2030, 4, 30, 22, tzinfo=UTC).timestamp()], "midnight where the toys are"
     assert allowances.record("teddy").used_today_s == 54

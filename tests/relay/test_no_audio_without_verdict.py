@@ -6,7 +6,7 @@ import ast
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -242,7 +242,7 @@ paces = st.builds(
 )
 failures = st.none() | st.builds(
     Failure,
-    code=st.sampled_from([ErrorCode.UNAVAILABLE, ErrorCode.RATE_LIMITED, ErrorCode.BAD_AUDIO]),
+    code=st.sampled_from([ErrorCode.UNAVAILABLE, ErrorCode.TIMEOUT, ErrorCode.BAD_AUDIO]),
     hangs=st.booleans(),
     after=st.integers(0, 8),
     calls=st.integers(1, 3),
@@ -339,11 +339,16 @@ def test_every_phrase_has_a_passed_verdict_under_random_delays_and_failures(
     store = MemoryStore()
     phrases = SpokenPhrases(pack, Guardian(judge, PHRASES, judge_timeout_s=JUDGE_TIMEOUT_S), mouth, store)
 
-    run(phrases.prepare(lambda: False))
+    async def main() -> None:
+        with suppress(TimeoutError):  # a judge that is too slow for every verdict is asked for ever
+            async with asyncio.timeout(7200):
+                await phrases.prepare(lambda: False)
+
+    run(main())
     assert set(mouth.spoken) <= judge.passed
     offered = {entry.id for entry in manifest.phrases} if (manifest := phrases.manifest(0)) else set()
     harmless = {phrase.id for phrase in pack if not any(word in phrase.text for word in FINDINGS)}
     assert offered <= harmless
     in_time = judging.first_s * (1 + judging.jitter) < JUDGE_TIMEOUT_S
-    if in_time and judge_fails is None and mouth_fails is None:
+    if in_time:
         assert offered == harmless and bool(store.kept) == bool(harmless)

@@ -286,14 +286,14 @@ async def test_the_next_turn_drops_what_was_kept_of_the_one_before(home: Home) -
 
 @at_home
 async def test_a_turn_that_failed_meanwhile_is_told_as_an_error(home: Home) -> None:
-    home.engines.tts = ScriptedTTS(failure=Failure(ErrorCode.RATE_LIMITED))
+    home.engines.tts = ScriptedTTS(failure=Failure(ErrorCode.TIMEOUT))
     async with home.line() as first:
         await talk_to(first.visit, first.toy, 1)
         first.cut()
     await asyncio.sleep(5)
     async with home.line(first.welcome.session, 1) as second:
         await until(lambda: second.toy.link.phase is Phase.IDLE)
-        assert second.toy.messages[-1] == Error(ErrorCode.RATE_LIMITED, retryable=True, turn=1)
+        assert second.toy.messages[-1] == Error(ErrorCode.TIMEOUT, retryable=True, turn=1)
     assert home.records[0].outcome is Outcome.FAILED
 
 

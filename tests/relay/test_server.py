@@ -7,8 +7,10 @@ import json
 import logging
 import socket
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import aiohttp
 import pytest
@@ -282,12 +284,14 @@ async def test_a_toy_that_has_greeted_may_be_silent(tmp_path: Path, monkeypatch:
         await toy.until(SpeakingEnd)
 
 
-async def test_another_version_is_told_so_and_let_go(tmp_path: Path) -> None:
+async def test_another_version_is_told_so_and_let_go(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     async with served(tmp_path) as relay, relay.knocking(await relay.token()) as toy:
         await toy.send(Hello(2, "future"))
         assert await toy.closed() == WSCloseCode.PROTOCOL_ERROR
         assert toy.kinds() == ["Error", "Goodbye"]
         assert toy.got[0] == Error(ErrorCode.UNSUPPORTED_VERSION)
+    assert "toy says hello toy=teddy firmware=future" in caplog.text, "whoever looks for the reason finds it"
 
 
 async def test_a_second_connection_of_a_toy_replaces_the_first(tmp_path: Path) -> None:
@@ -471,6 +475,31 @@ async def test_a_toy_whose_rest_is_over_is_sent_away_for_no_time(
             assert toy.got[-1] == Goodbye(ErrorCode.REST_OVER, 0.0)
         async with relay.knocking(token) as toy:
             assert (await toy.greet()).paused is None
+
+
+async def test_a_toy_learns_of_summer_time_when_no_turn_is_in_flight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [datetime(2030, 3, 31, 0, 59, tzinfo=UTC)]
+    allowances = Allowances({}, lambda: now[0], zone=ZoneInfo("Europe/Berlin"))
+    monkeypatch.setattr(app, "LOOK_AFTER_S", 0.02)
+    monkeypatch.setattr(app, "Allowances", lambda limits: allowances)
+    engines = Engines(llm=ScriptedLLM(["Short."], Pace(first_s=0.3)))
+    async with served(tmp_path, engines) as relay:
+        token = await relay.token()
+        async with relay.knocking(token) as toy:
+            limits = (await toy.greet()).limits
+            assert limits is not None and limits.utc_offset_min == 60
+            await toy.say(1)
+            await until(lambda: engines.llm.at_work)
+            now[0] += timedelta(minutes=1)
+            assert await toy.closed() == WSCloseCode.GOING_AWAY
+            assert toy.got[-2:] == [SpeakingEnd(1), Goodbye(ErrorCode.REST_OVER, 0.0)]
+        async with relay.knocking(token) as toy:
+            limits = (await toy.greet()).limits
+            assert limits is not None and limits.utc_offset_min == 120
+            await toy.say(2)
+            await toy.until(SpeakingEnd)
 
 
 async def test_a_toy_is_told_how_loud_it_may_be(tmp_path: Path) -> None:

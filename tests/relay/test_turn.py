@@ -143,7 +143,7 @@ def test_what_does_not_pass_never_reaches_the_model(finding: Finding, key: Phras
     run(main())
 
 
-@pytest.mark.parametrize("failure", [Failure(), Failure(hangs=True), Failure(ErrorCode.RATE_LIMITED)])
+@pytest.mark.parametrize("failure", [Failure(), Failure(hangs=True), Failure(ErrorCode.TIMEOUT)])
 def test_a_judge_that_fails_lets_nothing_pass(failure: Failure) -> None:
     async def main() -> None:
         engines, toy = Engines(moderator=ScriptedModerator(failure=failure)), Toy()
@@ -194,7 +194,7 @@ def broken(stage: str, failure: Failure) -> Engines:
 
 
 @pytest.mark.parametrize("stage", ["stt", "llm"])
-@pytest.mark.parametrize("code", [ErrorCode.UNAVAILABLE, ErrorCode.RATE_LIMITED, ErrorCode.TIMEOUT, ErrorCode.INTERNAL])
+@pytest.mark.parametrize("code", [ErrorCode.UNAVAILABLE, ErrorCode.TIMEOUT, ErrorCode.INTERNAL])
 def test_a_failing_engine_is_told_in_the_toys_own_voice(stage: str, code: ErrorCode) -> None:
     async def main() -> None:
         toy = Toy()
@@ -252,10 +252,10 @@ def test_a_voice_that_fails_once_still_says_so(after: int) -> None:
 def test_a_voice_that_stays_broken_becomes_an_error_code(after: int) -> None:
     async def main() -> None:
         toy = Toy()
-        record = await take_turn(broken("tts", Failure(ErrorCode.RATE_LIMITED, after=after)), toy)
-        assert toy.messages[-1] == Error(ErrorCode.RATE_LIMITED, retryable=True, turn=1)
+        record = await take_turn(broken("tts", Failure(ErrorCode.TIMEOUT, after=after)), toy)
+        assert toy.messages[-1] == Error(ErrorCode.TIMEOUT, retryable=True, turn=1)
         assert SpeakingEnd(1) not in toy.messages
-        assert (record.outcome, record.error) == (Outcome.FAILED, ErrorCode.RATE_LIMITED)
+        assert (record.outcome, record.error) == (Outcome.FAILED, ErrorCode.TIMEOUT)
 
     run(main())
 
