@@ -236,6 +236,12 @@ def test_garbage_gets_a_code_and_nothing_else(frame: str | bytes) -> None:
         ('{"type":"hello","version":1,"firmware":"' + "x" * 20_000 + '"}', ErrorCode.TOO_LARGE),
         ('{"type":"transcript","turn":1,"text":"half a \\ud800 character"}', ErrorCode.BAD_MESSAGE),
         ('{"type":"sentence","turn":1,"text":"\\udc00\\ud800"}', ErrorCode.BAD_MESSAGE),
+        (
+            '{"type":"welcome","version":1,"session":"s 1","server_time_s":0,"max_utterance_s":20}',
+            ErrorCode.BAD_MESSAGE,
+        ),
+        ('{"type":"hello","version":1,"firmware":"0.2.0","session":"\\u0001"}', ErrorCode.BAD_MESSAGE),
+        ('{"type":"phrase_manifest","revision":"","first":0,"total":0,"phrases":[]}', ErrorCode.BAD_MESSAGE),
         (b"", ErrorCode.BAD_MESSAGE),
         (b"\x01\0\0\0\1\0\0", ErrorCode.BAD_MESSAGE),
         (b"\x09\0\0\0\1\0\0x", ErrorCode.UNKNOWN_TYPE),
