@@ -24,11 +24,12 @@ SOUND: Final = 0x82
 """The first byte of a frame that the relay sends (RFC 6455, 5.2): none of them is in parts."""
 
 
-def free_port() -> int:
-    """A port of loopback that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+def reserved() -> socket.socket:
+    """A port of loopback that nobody else gets before this is closed; whoever listens there needs SO_REUSEADDR."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder
 
 
 class Proxy:
@@ -37,8 +38,9 @@ class Proxy:
     `connections` counts those that came, `open` those that still are.
     """
 
-    def __init__(self, target: int, port: int | None = None) -> None:
-        self.port = port or free_port()
+    def __init__(self, target: int) -> None:
+        self._holder = reserved()
+        self.port: int = self._holder.getsockname()[1]
         self.target = target
         self.connections = 0
         self.bytes_per_s = 0.0
@@ -122,6 +124,7 @@ class Proxy:
             pair.cancel()
         if self._pairs:
             await asyncio.wait(self._pairs)
+        self._holder.close()
 
     async def _come(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 from pommai.relay import auth
 from pommai.relay.settings import StoreSettings
 from pommai.relay.stores.sqlite import SqliteStore
-from tests.faults.proxy import free_port
+from tests.faults.proxy import reserved
 
 PATIENCE_S: Final = 20.0
 STAGES: Final = ("stt", "moderator", "llm", "tts")
@@ -29,7 +29,8 @@ class RelayProcess:
     def __init__(self, folder: Path, *, tls: tuple[Path, Path] | None = None, before: Sequence[str] = ()) -> None:
         """`tls`: the files of certificate and key. `before`: words that go before the command, such as `unshare`."""
         self._before = before
-        self.port = free_port()
+        self._holder = reserved()
+        self.port: int = self._holder.getsockname()[1]
         self.url = f"{'wss' if tls else 'ws'}://127.0.0.1:{self.port}/v1/toy"
         self._database = folder / "relay.db"
         self._config = folder / "relay.toml"
@@ -49,24 +50,15 @@ class RelayProcess:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.kill()
+        self._holder.close()
 
     async def start(self) -> None:
         """Begin to serve; returns when toys may come."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith("POMMAI_")}
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(
-                    *self._before,
-                    sys.executable,
-                    "-m",
-                    "pommai",
-                    "relay",
-                    "run",
-                    "--config",
-                    str(self._config),
-                    "--json",
-                    "-v",
-                ),
+                *(*self._before, sys.executable, "-m", "pommai"),
+                *("relay", "run", "--config", str(self._config), "--json", "-v"),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,

@@ -146,15 +146,24 @@ async def played(relay: ServedRelay, number: int, turns: int) -> tuple[int, Coun
         return child.asked, child.did
 
 
+async def tally(relay: ServedRelay, outcomes: Counter[Outcome]) -> None:
+    """Count the turns that are stored, and let what these engines remember go: real ones do not."""
+    while True:
+        outcomes[(await relay.store.turns.get()).outcome] += 1
+        for script in (relay.engines.llm.prompts, relay.engines.moderator.judged, relay.engines.tts.spoken):
+            script.clear()
+
+
 async def all_play(relay: ServedRelay, first: int, turns: int) -> tuple[int, Counter[str], Counter[Outcome]]:
     """So many turns, by new toys whose numbers begin with `first`; all of them were stored."""
+    outcomes = Counter[Outcome]()
+    counting = asyncio.create_task(tally(relay, outcomes))
     shares = await asyncio.gather(*(played(relay, first + n, math.ceil(turns / TOYS)) for n in range(TOYS)))
     asked, did = sum(asked for asked, _ in shares), sum((did for _, did in shares), Counter[str]())
     await until(lambda: not relay.engines.at_work())
-    await until(lambda: relay.store.turns.qsize() >= asked)
-    outcomes = Counter(relay.store.turns.get_nowait().outcome for _ in range(relay.store.turns.qsize()))
-    for script in (relay.engines.llm.prompts, relay.engines.moderator.judged, relay.engines.tts.spoken):
-        script.clear()  # what these engines remember, real ones do not
+    await until(lambda: outcomes.total() >= asked)
+    counting.cancel()
+    await asyncio.wait([counting])
     return asked, did, outcomes
 
 
