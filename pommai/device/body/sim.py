@@ -173,8 +173,8 @@ class VirtualMic:
 class VirtualSpeaker:
     """A speaker in real time that remembers what was heard of it: a flushed sound stops at the sample it had reached.
 
-    What was heard of it is kept without its pauses; `gaps_ms` tells how long the unwanted ones were: those inside a flow
-    of sound, between one drain or flush and the next.
+    What was heard of it is kept without its pauses; `gaps_ms` tells how long the unwanted ones were: those inside a
+    flow of sound, between one drain or flush and the next.
     """
 
     def __init__(self) -> None:
