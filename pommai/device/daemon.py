@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from pommai import __version__
+from pommai.bugs import places
 from pommai.device.cache.cache import Cache
 from pommai.device.mind.lights import Mood
 from pommai.device.runner import Ending
@@ -27,7 +28,7 @@ from pommai.device.service.answers import Answers
 from pommai.device.service.control import Control, LiveError
 from pommai.device.service.hardware import Hardware, assemble
 from pommai.device.service.loading import changes, load_settings
-from pommai.device.service.logs import kept_log, places, start_logging
+from pommai.device.service.logs import kept_log, start_logging
 from pommai.device.service.supervisor import Supervisor, heed
 from pommai.device.service.toy import Toy
 from pommai.device.settings import DeviceSettings
@@ -86,7 +87,7 @@ def _run(files: Sequence[Path], environ: Mapping[str, str], *, only_check: bool 
     except PommaiError as error:
         return _told(error)
     except Exception as error:
-        _log.error("daemon: a bug ends the process: %s", "; ".join(places(error)))  # never its text
+        _log.error("daemon: a bug ends the process: %s", places(error))  # never its text
         return BUG
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 from pommai import starter
+from pommai.bugs import places
 from pommai.config import Problem
 from pommai.errors import ConfigError, StoreError
-from pommai.relay import bugs, listening
+from pommai.relay import listening
 from pommai.relay.allowance import Allowances, TalkStore, idle_limits, limit_problems, limits_of
 from pommai.relay.loading import LoadedPipeline, Progress, load_pipeline, quiet, warm_up
 from pommai.relay.metrics import Metrics
@@ -129,7 +130,7 @@ async def _told(work: Awaitable[object]) -> None:
     except StoreError as error:
         _log.error("the store failed: %s", error)
     except Exception as error:
-        _log.error("a bug in the background: %s", bugs.places(error))
+        _log.error("a bug in the background: %s", places(error))
 
 
 async def serve(

@@ -81,8 +81,8 @@ class Asides:
                     await self._upkeep.look_again()
                 else:
                     await self._upkeep.receive(message)
-            except StoreError:
-                _log.exception("commands not read")
+            except StoreError as error:
+                _log.error("commands not read: %s", error)
             except ConnectionError:
                 _log.debug("toy gone")  # whoever reads from it meets that too
             finally:

@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
+from pommai.bugs import places
 from pommai.errors import StoreError
 from pommai.protocol import ErrorCode, Hello
-from pommai.relay.bugs import places
 from pommai.relay.ports import Layer, Outcome, TurnRecord, Utterance
 from pommai.relay.prompt import Exchange, History, remember
 from pommai.relay.reply import Reply

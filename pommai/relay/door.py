@@ -36,8 +36,8 @@ class Door:
         shown = bearer(request.headers.get(hdrs.AUTHORIZATION))
         try:
             token = None if shown is None else await valid_token(self._store, shown, time.time())
-        except StoreError:
-            _log.exception("tokens cannot be read")
+        except StoreError as error:
+            _log.error("tokens cannot be read: %s", error)
             raise later("the relay cannot check tokens now") from None
         if token is not None:
             return token

@@ -12,11 +12,11 @@ from typing import Final, Protocol
 
 from aiohttp import hdrs, web
 
+from pommai.bugs import places
 from pommai.errors import StoreError
 from pommai.protocol import PATH, SUBPROTOCOL, ErrorCode
 from pommai.relay.allowance import Allowances
 from pommai.relay.auth import TokenStore
-from pommai.relay.bugs import places
 from pommai.relay.connection import CLOSE_S, ToyConnection, new_socket
 from pommai.relay.conversation import Conversation
 from pommai.relay.door import RETRY_S, Door, later

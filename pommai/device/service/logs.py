@@ -10,7 +10,6 @@ import asyncio
 import logging
 import re
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -104,16 +103,6 @@ def kept_log(loop: asyncio.AbstractEventLoop, write: Callable[[str, Mapping[str,
         yield
     finally:
         ours.removeHandler(kept)
-
-
-def places(error: BaseException) -> Iterator[str]:
-    """Where a bug is, by type and lines of code: its text may hold a child's words. One for each error of a group."""
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from places(inner)
-    else:
-        frames = (f"{frame.f_code.co_filename}:{line}" for frame, line in traceback.walk_tb(error.__traceback__))
-        yield f"{type(error).__name__} at {' '.join(frames)}"
 
 
 def start_logging(environ: Mapping[str, str], stderr: int = 2) -> None:

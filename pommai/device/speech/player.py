@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import traceback
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from typing import Final, Protocol
 
 from pommai.audio import SPEECH, quieter
+from pommai.bugs import places
 from pommai.device.ports import Speaker
 from pommai.device.speech.reply import Reply
 from pommai.errors import HardwareError, MissingExtra
@@ -179,6 +179,5 @@ def _ended(turn: int, listener: PlayerListener, task: asyncio.Task[None]) -> Non
     """A bug ends what is played, and is told as any failure; its text may hold a child's words and is not logged."""
     error = None if task.cancelled() else task.exception()
     if error is not None:
-        places = [f"{frame.f_code.co_filename}:{line}" for frame, line in traceback.walk_tb(error.__traceback__)]
-        _log.error("player: a bug, turn=%d code=%s at %s", turn, type(error).__name__, " < ".join(reversed(places)))
+        _log.error("player: a bug, turn=%d: %s", turn, places(error))
         listener.playback_failed(turn)
