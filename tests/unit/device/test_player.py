@@ -232,7 +232,7 @@ async def test_a_bug_in_what_is_played_is_told_as_a_failure_and_logged_without_i
     player.play(1, buggy(), notebook)
     await asyncio.sleep(1)
     assert [what for what, _, _ in notebook.lines] == ["began", "failed"]
-    assert "turn=1 code=KeyError at " in caplog.text and "test_player.py:" in caplog.text
+    assert "turn=1: KeyError at " in caplog.text and "test_player.py:" in caplog.text
     assert "words" not in caplog.text
     await player.aclose()
 
