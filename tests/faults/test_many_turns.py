@@ -7,6 +7,7 @@ nothing is still at work, and no memory has been kept.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import math
@@ -132,8 +133,11 @@ class Child:
 
 
 def memory_bytes() -> int:
-    """What this process really has in memory, shared libraries included (RSS), after a collection."""
+    """What this process really uses of its memory, shared libraries included (RSS): after a collection, and without what
+    the allocator only keeps. Of what is left, the pages that the relay's SQLite keeps grow for some 3,000 turns, to 2 MB.
+    """
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
