@@ -133,8 +133,10 @@ class Child:
 
 
 def memory_bytes() -> int:
-    """What this process really uses of its memory, shared libraries included (RSS): after a collection, and without what
-    the allocator only keeps. Of what is left, the pages that the relay's SQLite keeps grow for some 3,000 turns, to 2 MB.
+    """What this process really uses of its memory, shared libraries included (RSS).
+
+    That is after a collection, and without what the allocator only keeps. Of what is left, the pages that the relay's
+    SQLite keeps grow for some 3,000 turns, to 2 MB.
     """
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
