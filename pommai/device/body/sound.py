@@ -15,8 +15,9 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
 
+from pommai.device.body.ends import SoundCardMic, SoundCardSpeaker
+from pommai.device.body.lines import Lines
 from pommai.device.body.portaudio import in_thread, kernel_cards, open_card
-from pommai.device.body.streams import Lines, SoundCardMic, SoundCardSpeaker
 from pommai.errors import HardwareError, MissingExtra
 
 _log = logging.getLogger(__name__)

@@ -8,9 +8,10 @@ from array import array
 import pytest
 
 from pommai.device.body import sound
+from pommai.device.body.ends import SoundCardMic, SoundCardSpeaker
+from pommai.device.body.lines import Lines
 from pommai.device.body.portaudio import ABORT, CONTINUE, INPUT_OVERFLOW, OUTPUT_UNDERFLOW, Ends, OpenCard
 from pommai.device.body.sound import PatientSoundCard, SoundCard
-from pommai.device.body.streams import Lines, SoundCardMic, SoundCardSpeaker
 from pommai.errors import HardwareError
 from tests.pulse import noise
 
