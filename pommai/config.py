@@ -1,8 +1,8 @@
-"""TOML files and the environment to frozen dataclasses, with every problem reported at once.
+"""TOML files and the environment to the dataclasses of `pommai.schema`, with every problem reported at once.
 
-A settings class is a frozen dataclass of sections; a section is a frozen dataclass of `setting`s. Later files win over
-earlier ones, and `POMMAI_SECTION_NAME` in the environment wins over all. Secrets never stand in a TOML file: they come
-from the environment, or from a systemd credential of the same name (`$CREDENTIALS_DIRECTORY/pommai_section_name`).
+Later files win over earlier ones, and `POMMAI_SECTION_NAME` in the environment wins over all. Secrets never stand in a
+TOML file: they come from the environment, or from a systemd credential of the same name
+(`$CREDENTIALS_DIRECTORY/pommai_section_name`).
 
 A problem is told as `FILE:LINE: section.name ...`, or `environment: VARIABLE ...`: those of one setting by itself, and
 those of several together, which a program's own `Check` finds.
@@ -14,96 +14,19 @@ import dataclasses
 import difflib
 import tomllib
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pommai.errors import ConfigError
+from pommai.schema import PREFIX, Check, Problem, Secret, sections_of, variable_of
 from pommai.toml_lines import Place, error_line, lines
 
-PREFIX = "POMMAI"
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
 
 COMMAND_LINE: Final = "command line"
 
 S = TypeVar("S")
-
-
-class Secret:
-    """A key or a token, which no log, traceback or `repr` can show by accident."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The secret itself; call this only where it is handed over."""
-        return self._value
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._value))
-
-    def __repr__(self) -> str:
-        return "Secret(set)" if self._value else "Secret(empty)"
-
-
-def setting(
-    default: Any,
-    *,
-    help: str,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    choices: tuple[str, ...] = (),
-) -> Any:
-    """One setting of a section: its default, what it is for, and what it may be (bounds are inclusive)."""
-    rule = {"help": help, "minimum": minimum, "maximum": maximum, "choices": choices}
-    return dataclasses.field(default=default, metadata=rule)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong with settings whose values are fine each by itself. As text `section.name what`.
-
-    `settings`: the `section.name` of all that it depends on; the first is the one to correct.
-    """
-
-    settings: tuple[str, ...]
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.settings[0]} {self.what}"
-
-
-Check = Callable[[S], Sequence[Problem]]
-"""Finds what is wrong with settings together; it sees the default in place of what is no value at all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Described:
-    """One setting as the documentation shows it. `name` is `section.name`; `variable` is its environment variable."""
-
-    name: str
-    variable: str
-    default: str
-    help: str
-
-
-def describe(settings_class: type) -> Iterator[Described]:
-    """Every setting of a settings class, in order; a section for each of many is shown as `section.ID.name`."""
-    for section, section_class, is_table in _sections(settings_class):
-        for field in dataclasses.fields(section_class):
-            name = f"{section}.ID.{field.name}" if is_table else f"{section}.{field.name}"
-            variable = "" if is_table else _variable(section, field.name)
-            default = "" if isinstance(field.default, Secret) else str(field.default)
-            yield Described(name, variable, default, field.metadata["help"])
 
 
 def load(
@@ -129,17 +52,6 @@ def if_there(file: Path) -> list[Path]:
     except OSError as error:
         return [] if isinstance(error, FileNotFoundError) else [file]
     return [file]
-
-
-def _sections(settings_class: type) -> Iterator[tuple[str, Any, bool]]:
-    """(name, section class, whether it is a table of many: `[toys.ID]`) of each section."""
-    for name, hint in typing.get_type_hints(settings_class).items():
-        is_table = typing.get_origin(hint) is dict
-        yield name, typing.get_args(hint)[1] if is_table else hint, is_table
-
-
-def _variable(section: str, name: str) -> str:
-    return f"{PREFIX}_{section}_{name}".upper()
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
@@ -170,7 +82,7 @@ class _Loader:
 
     def load(self, files: Sequence[Path], check: Check[Any] | None) -> Any:
         tables: dict[str, dict[str, tuple[Any, Place]]] = {}
-        known = {name: (section_class, is_table) for name, section_class, is_table in _sections(self.settings_class)}
+        known = {name: (section_class, is_table) for name, section_class, is_table in sections_of(self.settings_class)}
         for path in files:
             for section, (table, place) in self._read(path).items():
                 if section not in known:
@@ -226,7 +138,7 @@ class _Loader:
     def _check_environment(self, known: Mapping[str, tuple[Any, bool]]) -> None:
         """A variable that is almost one of ours is a slip; others may belong to another program of pommai."""
         ours = {
-            f"{section}.{field.name}": _variable(section, field.name)
+            f"{section}.{field.name}": variable_of(section, field.name)
             for section, (section_class, is_table) in known.items()
             if not is_table
             for field in dataclasses.fields(section_class)
@@ -265,7 +177,7 @@ class _Loader:
             if found is None and field.name in table:
                 found = table[field.name]
                 if hint is Secret:
-                    variable = _variable(section, field.name)
+                    variable = variable_of(section, field.name)
                     self.problems.append(f"{found[1]} is a secret and may not stand in a file; set {variable} instead")
                     self.bad.add(name)
                     continue
@@ -280,7 +192,7 @@ class _Loader:
         """The raw value from the command line, the environment or a credential, and which; None if none has it."""
         if f"{section}.{name}" in self.given:
             return self.given[f"{section}.{name}"], f"{COMMAND_LINE}: {section}.{name}"
-        variable = _variable(section, name)
+        variable = variable_of(section, name)
         if variable in self.environ:
             return self._parsed(hint, self.environ[variable]), f"environment: {variable}"
         if hint is Secret and (directory := self.environ.get("CREDENTIALS_DIRECTORY")):

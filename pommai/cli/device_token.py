@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from pommai.cli import output
-from pommai.config import Secret
 from pommai.device.network.address import is_whole_token
 from pommai.errors import ConfigError, PommaiError
+from pommai.schema import Secret
 
 CREDENTIAL: Final = "pommai_relay_token"
 ENCRYPTED: Final = Path("/etc/credstore.encrypted") / CREDENTIAL

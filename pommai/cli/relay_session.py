@@ -13,12 +13,13 @@ from typing import Final
 
 from pommai.cli import output
 from pommai.cli.stopping import until_told
-from pommai.config import Check, if_there, load
+from pommai.config import if_there, load
 from pommai.errors import UnknownToy
 from pommai.relay import auth
 from pommai.relay.ports import ToyToken
 from pommai.relay.settings import RelaySettings
 from pommai.relay.stores.sqlite import SqliteStore
+from pommai.schema import Check
 
 DEFAULT_CONFIG: Final = Path("/etc/pommai/relay.toml")
 

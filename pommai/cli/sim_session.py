@@ -15,7 +15,7 @@ from pommai.cli.embedded import embedded_relay
 from pommai.cli.output import ToyScreen, loading, toy_screen
 from pommai.cli.questions import Question, all_spoken
 from pommai.cli.stopping import until_told
-from pommai.config import Problem, load
+from pommai.config import load
 from pommai.device.body.sim import KeyboardButton, TerminalLights, VirtualMic
 from pommai.device.body.sound import SoundCard
 from pommai.device.mind.states import Listening
@@ -26,6 +26,7 @@ from pommai.device.virtual import VirtualToy
 from pommai.errors import ConnectError, HardwareError
 from pommai.relay.app import run
 from pommai.relay.providers.local_tts import LocalTTS
+from pommai.schema import Problem
 
 
 def toy_settings(relay_url: str | None, config: Path | None) -> DeviceSettings:

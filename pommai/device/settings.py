@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pommai.config import Problem, Secret, setting
+from pommai.schema import Problem, Secret, setting
 
 MAX_PIN = 27
 """The highest BCM number on the 40-pin header."""

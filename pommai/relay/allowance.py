@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final, Protocol
 
-from pommai.config import Problem, did_you_mean
+from pommai.config import did_you_mean
 from pommai.errors import ConfigError
 from pommai.limits import Limits, Rest, Talk, rest
 from pommai.protocol import FRAME_MS, LimitsRecord, Signed
 from pommai.relay.auth import TOY_ID_RULE, is_toy_id
 from pommai.relay.ports import TurnRecord
 from pommai.relay.settings import ToySettings
+from pommai.schema import Problem
 
 _NO_LIMITS: Final = Limits()
 

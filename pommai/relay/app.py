@@ -14,7 +14,6 @@ from typing import Any, Final, Protocol, TypeVar
 
 from pommai import starter
 from pommai.bugs import places
-from pommai.config import Problem
 from pommai.errors import ConfigError, StoreError
 from pommai.relay import listening
 from pommai.relay.allowance import Allowances, TalkStore, idle_limits, limit_problems, limits_of
@@ -25,6 +24,7 @@ from pommai.relay.server import RelayServer, RelayStore
 from pommai.relay.settings import RelaySettings
 from pommai.relay.stores.sqlite import SqliteStore
 from pommai.relay.turn import Pipeline
+from pommai.schema import Problem
 
 __all__ = ["LoadedPipeline", "Progress", "RunningRelay", "load_pipeline", "run", "running", "serve", "warm_up"]
 

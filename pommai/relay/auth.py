@@ -19,8 +19,8 @@ import secrets
 from collections import OrderedDict, deque
 from typing import Final, Protocol
 
-from pommai.config import Secret
 from pommai.relay.ports import ToyToken
+from pommai.schema import Secret
 
 TOKEN_BYTES: Final = 32
 TOY_ID: Final = re.compile(r"[a-z0-9-]{1,64}")

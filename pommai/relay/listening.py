@@ -8,11 +8,11 @@ import ssl
 from pathlib import Path
 from typing import Final
 
-from pommai.config import Problem
 from pommai.errors import AddressError, ConfigError
 from pommai.protocol import PATH
 from pommai.relay.auth import is_loopback
 from pommai.relay.settings import ServerSettings
+from pommai.schema import Problem
 
 BACKLOG: Final = 128
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pommai.config import setting
+from pommai.schema import setting
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from pommai.audio import SPEECH
-from pommai.config import Secret
 from pommai.device.mind.states import Idle, Speaking
 from pommai.device.ports import Note, RelayLost, StateChanged
 from pommai.device.settings import DeviceSettings, RelayLink
 from pommai.device.virtual import VirtualToy
+from pommai.schema import Secret
 from tests.unit.test_audio import sine
 
 QUESTION = sine(300, 1.0, peak=0.3)

@@ -20,7 +20,6 @@ from typing import Final
 
 import pytest
 
-from pommai.config import Secret
 from pommai.device.body.sim import TerminalLights, VirtualButton, VirtualMic, VirtualSpeaker
 from pommai.device.mind.states import Idle, Listening, Speaking, Thinking
 from pommai.device.network.meter import Meter
@@ -30,6 +29,7 @@ from pommai.device.runner import Body, Runner
 from pommai.device.settings import RelayLink
 from pommai.relay.ports import Outcome
 from pommai.relay.providers.scripted import Pace, ScriptedLLM, ScriptedModerator, ScriptedSTT, ScriptedTTS, tone
+from pommai.schema import Secret
 from tests.faults.lengths import TURNS
 from tests.faults.proxy import Proxy, between
 from tests.relay.served import ServedRelay, served, until

@@ -16,7 +16,6 @@ import pytest
 import trustme
 from aiohttp import web
 
-from pommai.config import Secret
 from pommai.device.network import dialing as dialing_module
 from pommai.device.network import session as session_module
 from pommai.device.network import uplink as uplink_module
@@ -51,6 +50,7 @@ from pommai.protocol import (
     UtteranceStart,
     Welcome,
 )
+from pommai.schema import Secret
 
 from .tiny_relay import TOKEN, Peer, parrot, tiny_relay
 

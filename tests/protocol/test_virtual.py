@@ -8,7 +8,6 @@ import struct
 
 import pytest
 
-from pommai.config import Secret
 from pommai.device.body.sim import VirtualSpeaker
 from pommai.device.mind.states import Idle, Paused, Speaking, Thinking
 from pommai.device.network import uplink as uplink_module
@@ -18,6 +17,7 @@ from pommai.device.speech.mouth import ECHO_S
 from pommai.device.virtual import VirtualToy
 from pommai.errors import ConfigError, ConnectError, HardwareError
 from pommai.protocol import Cancel, Error, ErrorCode
+from pommai.schema import Secret
 
 from .tiny_relay import TOKEN, Peer, TinyRelay, parrot, tiny_relay
 

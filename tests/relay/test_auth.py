@@ -6,10 +6,10 @@ import base64
 
 import pytest
 
-from pommai.config import Secret
 from pommai.relay import auth
 from pommai.relay.auth import FailureLimiter, SlidingWindow, add_token, bearer, is_loopback, is_toy_id, valid_token
 from pommai.relay.ports import ToyToken
+from pommai.schema import Secret
 
 
 class MemoryTokens:

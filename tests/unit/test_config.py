@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from pommai.cli import relay_session
-from pommai.config import Problem, Secret, describe, load, setting
+from pommai.config import load
 from pommai.device.service import loading
 from pommai.device.settings import DeviceSettings
 from pommai.errors import ConfigError
 from pommai.relay.settings import RelaySettings
+from pommai.schema import Problem, Secret, describe, setting
 
 
 @dataclass(frozen=True, slots=True)

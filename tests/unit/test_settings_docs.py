@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pommai.config import describe
 from pommai.device.service.loading import LIVE
 from pommai.device.settings import DeviceSettings
 from pommai.relay.settings import RelaySettings
+from pommai.schema import describe
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from pommai.config import Problem
 from pommai.device.settings import ButtonSettings, LightSettings
+from pommai.schema import Problem
 
 FIXED_PULL_UPS: Final = (2, 3)
 """Pins with a pull-up resistor of 1.8 kilohms on the board (they are I2C)."""

@@ -7,9 +7,9 @@ import socket
 import ssl
 from urllib.parse import urlsplit
 
-from pommai.config import Problem
 from pommai.device.settings import RelayLink
 from pommai.errors import ConfigError
+from pommai.schema import Problem
 
 
 def check_address(relay: RelayLink) -> None:

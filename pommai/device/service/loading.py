@@ -7,10 +7,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
-from pommai.config import Problem, if_there, load
+from pommai.config import if_there, load
 from pommai.device.body.pins import pin_problems
 from pommai.device.network.address import address_problems, trust_problems
 from pommai.device.settings import DeviceSettings, timing_problems
+from pommai.schema import Problem
 
 DEFAULT_FILE: Final = Path("/etc/pommai/device.toml")
 

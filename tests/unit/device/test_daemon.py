@@ -16,12 +16,12 @@ import pytest
 
 from pommai import __version__
 from pommai.audio import SPEECH, read_recording, write_wav
-from pommai.config import Secret
 from pommai.device.cache.cache import Cache
 from pommai.device.service.loading import LIVE, changes, load_settings, masked
 from pommai.device.settings import CacheSettings, DeviceSettings, RelayLink
 from pommai.errors import ConfigError, RefusedError
 from pommai.protocol import EventRecord
+from pommai.schema import Secret
 from tests.protocol.tiny_relay import Peer, parrot, tiny_relay
 from tests.unit.device.pommaid import PATIENCE_S, START, Pommaid, beside, settings
 

@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import pytest
 
-from pommai.config import Secret
 from pommai.device.network import uplink as uplink_module
 from pommai.device.network.dialing import Resolver
 from pommai.device.network.session import ASIDE_MESSAGES, HEARTBEAT_S, OUTBOX_MESSAGES, PONG_S, WAKE_S
@@ -41,6 +40,7 @@ from pommai.protocol import (
     UtteranceStart,
     Welcome,
 )
+from pommai.schema import Secret
 from pommai.wire import decode, encode
 
 from .virtual_time import in_virtual_time

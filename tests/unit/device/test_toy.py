@@ -13,7 +13,6 @@ import pytest
 
 from pommai import codec
 from pommai.audio import read_recording
-from pommai.config import Secret
 from pommai.device.cache.cache import Cache
 from pommai.device.mind.events import Earcon
 from pommai.device.mind.lights import RED
@@ -32,6 +31,7 @@ from pommai.device.settings import (
 )
 from pommai.errors import MissingExtra, RefusedError, StoreError
 from pommai.protocol import Command, ErrorCode, Welcome
+from pommai.schema import Secret
 from tests.protocol.tiny_relay import TOKEN, Peer, tiny_relay
 
 from .fake_gpio import pins
