@@ -28,7 +28,7 @@ demo: engines  ## set everything up and hold a real spoken conversation (ARGS="-
 test: engines dev  ## run every test, and measure that the pure modules are tested in every branch
 	@$(BIN)/python -m pytest --quiet $(or $(ARGS),--cov --cov-config=setup.cfg)
 
-soak: engines dev  ## the fault tests at length: 200 power cuts, 5,000 turns, three minutes without network and sound
+soak: engines dev  ## the fault tests at length: 200 power cuts, 5,000 turns
 	@POMMAI_SOAK=1 $(BIN)/python -m pytest --quiet --timeout=3600 tests/faults
 
 check: engines dev  ## format, lint, types and import rules
