@@ -90,8 +90,8 @@ class Performer:
 
     def _open_mic(self, turn: int, *, record: bool) -> None:
         """An open microphone can be seen, or else heard."""
-        self._recorder.open(turn, record=record)
-        if not self._shows_open_mic:
+        is_open = self._recorder.open(turn, record=record)
+        if is_open and not self._shows_open_mic:
             self.make(Earcon.START)
 
     def _sound(self, effect: StartSpeaker | StopSpeaker | Play | PlayEarcon) -> None:

@@ -77,6 +77,9 @@ from pommai.protocol import AudioFrame, SpeakingEnd
 ROUNDING_S: Final = 1e-6
 """A gesture is due in ms and the loop wakes in s: without it, now and then a wake-up comes one rounding too early."""
 
+DYING_AWAY_S: Final = 0.2
+"""After something said, until neither the card nor the room sounds of it; nothing that a child says then is lost."""
+
 SECOND_S: Final = 1.0
 """Between two looks at what parents allow, and the longest silence of the loop."""
 
@@ -272,6 +275,7 @@ class Runner:
         """Something has been said to its end, and the button that called for help is still down."""
         if isinstance(limit := self._limit(), RestBegan):
             self._step(limit)
+        self._recorder.deafen(DYING_AWAY_S)
         self._step(PlaybackFinished(turn, called=True))
         if isinstance(self.state, Holding):
             self._gestures.count_on(self._now_s() * 1000)
@@ -289,6 +293,7 @@ class Runner:
             self._look_at_limits()
         if now_s >= self._recorder.deadline_s:
             self._recorder.close()
+            self._recorder.silent = False  # nobody knows
             self._recorder.taken = False  # nobody heard it: if the button stays down, it is a call for help
             if not isinstance(self.state, Holding):  # gestures need no microphone
                 self._step(SoundFailed())

@@ -56,6 +56,8 @@ def finish_swap(path: Path) -> None:
         return
     for each in sqlite.beside(path):
         each.unlink(missing_ok=True)  # of the damaged file: what could be read of its log is in the new one
+    for each in sqlite.beside(new):
+        each.unlink(missing_ok=True)  # it is whole without them; whoever looked into it left them
     new.rename(path)
     _sync(path.parent)
 

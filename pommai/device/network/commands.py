@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
@@ -26,7 +27,7 @@ ONCE: Final = ("play", "celebrate", "restart")
 """Kept as obeyed before they are: should the power go in between, they are not obeyed a second time."""
 
 KEPT_IDS: Final = 200
-"""Commands that are remembered as obeyed."""
+"""Commands that are remembered as obeyed, and as many as refused."""
 
 MAX_WAITING: Final = 50
 """What comes while so many wait is refused."""
@@ -66,23 +67,24 @@ class Commands:
         self._waiting: dict[str, Command] = {}
         self._came = asyncio.Event()
         self._done: dict[str, ErrorCode | None] = {}
+        self._refused: deque[str] = deque(maxlen=KEPT_IDS)
 
     def received(self, command: Command) -> None:
         """Have a command obeyed in its turn. One that waits already goes on waiting."""
         if not TOKEN.fullmatch(command.id):
             _log.warning("commands: one whose id is no token was ignored")
-        elif len(self._waiting) < MAX_WAITING or command.id in self._waiting:
+        elif command.id in self._refused or (len(self._waiting) == MAX_WAITING and command.id not in self._waiting):
+            _log.warning("commands: too many at once, refused id=%s", command.id)
+            self._refused.append(command.id)
+            self._send(CommandDone(command.id, self._done.get(command.id, ErrorCode.UNAVAILABLE)))
+        else:
             self._waiting.setdefault(command.id, command)
             self._came.set()
-        else:
-            _log.warning("commands: too many at once, refused id=%s", command.id)
-            self._done.setdefault(command.id, ErrorCode.UNAVAILABLE)
-            self._answer(command.id)
 
     async def run(self) -> None:
         """Obey until cancelled."""
         try:
-            self._done = _read(await self._notebook.recall(KEY)) | self._done
+            self._done = _read(await self._notebook.recall(KEY))
         except StoreError as error:
             _log.warning("commands: %s", error)
         while True:

@@ -95,7 +95,7 @@ class Answers:
                 "problem": toy.hardware.problem,
             },
             "clock_trusted": toy.clock.trusted,
-            "memory_mb": None if pss_kb is None else round(int(pss_kb) / 1024, 1),
+            "memory_mb": None if pss_kb is None else round(int(pss_kb) * 1024 / 1e6, 1),
             "uptime_s": round(time.monotonic() - self._began_s, 1),
             "version": __version__,
             "python": ".".join(map(str, sys.version_info[:3])),

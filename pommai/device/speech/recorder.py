@@ -46,10 +46,10 @@ class Recorder:
         self.deadline_s = float("inf")
         """When the open microphone must be taken for broken (the loop's clock), unless it gives sound before."""
 
-    def open(self, turn: int, *, record: bool = True) -> None:
-        """Begin to record the utterance of `turn`, or only to listen for silence.
+    def open(self, turn: int, *, record: bool = True) -> bool:
+        """Begin to record the utterance of `turn`, or only to listen for silence; whether the microphone is open.
 
-        A microphone that cannot be opened, or whose sound cannot be encoded, is overdue at once.
+        One that cannot be opened, or whose sound cannot be encoded, is overdue at once.
         """
         self.close()
         self.silent = False
@@ -60,6 +60,8 @@ class Recorder:
         except (HardwareError, MissingExtra) as error:
             _log.warning("recorder: the microphone failed, turn=%d: %s", turn, error)
             self.deadline_s = asyncio.get_running_loop().time()
+            return False
+        return True
 
     def forget(self) -> None:
         """The button went down: what was before says nothing any more."""

@@ -95,6 +95,11 @@ class DiaryMic(VirtualMic):
             raise HardwareError("no microphone")
         super().open((lambda pcm: None) if self.is_mute else on_pcm)
 
+    def die(self) -> None:
+        """Stay open and give nothing any more."""
+        assert self._timer is not None
+        self._timer.cancel()
+
     def close(self) -> None:
         if self.is_open:
             self.diary.lines.append("mic closed")

@@ -293,6 +293,30 @@ async def test_the_silence_that_a_restart_needs_goes_on_when_the_help_has_been_h
         assert toy.speaker.take_heard() == WORDS * 40
 
 
+@in_virtual_time
+async def test_the_end_of_its_own_help_is_no_child_who_speaks() -> None:
+    async with running(Toy(voice=True)) as toy:
+        await offline(toy)
+        toy.button.press()
+        await asyncio.sleep(4.2)
+        toy.mic.speak(TALK[: SPEECH.bytes(150)])  # what the card and the room still give when it has been said
+        await asyncio.sleep(10)
+        assert toy.said == ["says help", "says restarting"]
+
+
+@in_virtual_time
+async def test_a_microphone_that_dies_can_tell_of_no_silence() -> None:
+    async with running(Toy(voice=True)) as toy:
+        await offline(toy)
+        toy.button.press()
+        await asyncio.sleep(5.5)
+        assert toy.mic.is_open and toy.runner._recorder.silent
+        toy.mic.die()
+        await asyncio.sleep(9)
+        assert not toy.mic.is_open
+        assert toy.said == ["says help"]
+
+
 @pytest.mark.parametrize("before_s", [0.0, 4.2])
 @in_virtual_time
 async def test_a_child_who_cries_before_or_after_a_call_for_help_restarts_nothing(before_s: float) -> None:

@@ -718,6 +718,31 @@ async def test_what_there_is_no_room_for_is_refused_and_never_undoes_a_newer_com
         assert toy.wire.sent[2:-1] == [CommandDone(each.id) for each in toy.obeyed]
 
 
+@in_virtual_time
+async def test_a_flood_while_a_command_is_obeyed_makes_nothing_forgotten() -> None:
+    wire, cache, hanging = Wire(), MemoryCache(), asyncio.Event()
+    cache.lasts = False  # what is not kept for good is kept a second time when it has been obeyed
+
+    async def obey(command: Command) -> None:
+        await hanging.wait()
+
+    upkeep = wire.upkeep = ToyUpkeep(cache, wire, obey, is_idle=lambda: True)
+    task = asyncio.create_task(upkeep.run())
+    wire.up()
+    upkeep.received(Command("first", "celebrate"))
+    await asyncio.sleep(1)
+    flood = [Command(f"c{n}", "celebrate") for n in range(MAX_WAITING + KEPT_IDS + 1)]
+    for each in flood:
+        upkeep.received(each)
+    hanging.set()
+    await asyncio.sleep(1)
+    assert not task.done()
+    refused = [CommandDone(each.id, ErrorCode.UNAVAILABLE) for each in flood[MAX_WAITING:]]
+    assert wire.sent == [*refused, CommandDone("first"), *(CommandDone(each.id) for each in flood[:MAX_WAITING])]
+    task.cancel()
+    await asyncio.wait([task])
+
+
 # --- phrases ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,19 +1,23 @@
-"""Kills a toy at every step of mending its damaged database, and tells what the next start finds each time.
+"""Kills a toy at every step of mending its damaged database, or fails its disk, and tells what the next start finds.
 
 `python -m tests.unit.device.cache.dying FOLDER`; a step is a call that the rescue makes. Prints JSON.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from unittest.mock import patch
 
 from pommai.device.cache import aside, files
 from pommai.device.cache.storage import Storage
@@ -88,6 +92,32 @@ def found(folder: Path) -> dict[str, Any]:
     return said | {"left": sorted(left), "damaged": len(names(folder)) - len(left)}
 
 
+def failing(off: Path) -> list[tuple[int, dict[str, Any]]]:
+    """For a disk that fails once, at each step of the swap: what the toy still knows, and what the next start finds."""
+    results = []
+    for step in count():
+        folder, steps = copy(off, "failing"), count()
+
+        def fails(call: Callable[..., Any], step: int = step, steps: Iterator[int] = steps) -> Callable[..., Any]:
+            def perhaps(*args: Any, **more: Any) -> Any:
+                if next(steps) == step:
+                    raise OSError(errno.EIO, "Input/output error")
+                return call(*args, **more)
+
+            return perhaps
+
+        with ExitStack() as mended:
+            for holder, name in ((Path, "rename"), (Path, "unlink"), (os, "fsync")):
+                mended.enter_context(patch.object(holder, name, fails(getattr(holder, name))))
+            storage = start(folder / "toy.db")
+        kept = storage.read(lambda tables: len(tables.spool.unsent(10_000, 10**9)))
+        storage.close()
+        if next(steps) <= step:
+            break
+        results.append((kept, found(folder)))
+    return results
+
+
 def copy(folder: Path, name: str) -> Path:
     target = folder.with_name(name)
     shutil.rmtree(target, ignore_errors=True)
@@ -114,7 +144,7 @@ def main(folder: Path) -> dict[str, Any]:
                 if (twice / "toy.db").exists():
                     break
                 again.append(found(twice))
-    return {"undisturbed": undisturbed, "again": again, "steps": step, "cut_short": cut_short}
+    return {"undisturbed": undisturbed, "again": again, "steps": step, "cut_short": cut_short, "failing": failing(off)}
 
 
 if __name__ == "__main__":

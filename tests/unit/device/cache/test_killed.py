@@ -66,3 +66,7 @@ def test_a_toy_that_dies_while_it_mends_its_file_loses_nothing_of_what_could_be_
     for found in said["again"]:
         assert found["damaged"] in (1, 2), "the log of the damaged file may have gone: what was in it has not"
         assert found | {"damaged": 2} == undisturbed
+    assert len(said["failing"]) > 5
+    for kept, found in said["failing"]:
+        assert kept == undisturbed["unsent"], "it lives from memory, and has all of it"
+        assert found | {"damaged": 2} == undisturbed
