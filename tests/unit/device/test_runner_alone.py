@@ -561,6 +561,16 @@ async def test_a_microphone_that_cannot_be_seen_is_heard_whenever_it_opens(
 
 
 @in_virtual_time
+async def test_a_microphone_that_does_not_open_is_not_announced() -> None:
+    async with running(Toy(voice=True, earcons=BEEPS, shows_open_mic=False)) as toy:
+        toy.mic.is_broken = True
+        toy.button.press()
+        await asyncio.sleep(0.2)
+        assert BEEPS[Earcon.START] not in toy.speaker.take_heard()
+        toy.button.release()
+
+
+@in_virtual_time
 async def test_a_barge_in_is_silent_within_50_ms_and_does_not_hear_the_toy() -> None:
     async with running(Toy(voice=True, earcons=BEEPS)) as toy:
         await reply(toy, await asked(toy), 100)
