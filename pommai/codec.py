@@ -36,7 +36,7 @@ class Tuning:
 
 FOR_EARS: Final = Tuning(BITRATE_BPS, light=False)
 FOR_A_RECOGNISER: Final = Tuning(22_000, light=True)
-"""Below `BITRATE_BPS`, since CELT uses its rate up: with this one short utterances stay under 38.4 kbit/s as well."""
+"""Below `BITRATE_BPS`, since CELT uses its rate up: so 0.6 s of any sound stay under 38.4 kbit/s on the wire."""
 
 FRAME_LENGTHS_MS: Final = (60, 40, 20, 10)
 """The frame lengths used here, longest first (RFC 6716, 2.1.4)."""
