@@ -94,8 +94,10 @@ def refusal(error: Exception, status: int | None, url: str, *, clock_trusted: bo
             return f"no secure connection to {url} ({error.reason or 'TLS failed'}); does the relay speak TLS there?"
         case TimeoutError():
             return f"{url} did not answer in time; is the relay up, and does a firewall let us through?"
+        case socket.gaierror(errno=socket.EAI_AGAIN):
+            return f"the host of {url} cannot be looked up; is there a network, and does its DNS answer?"
         case socket.gaierror():
-            return f"the host of {url} is not known; is there a network, and is the name right?"
+            return f"the host of {url} is not known; is the name right?"
         case ConnectionRefusedError():
             return f"nothing listens at {url}; does the relay run (`pommai relay run`)?"
         case OSError():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -25,19 +26,25 @@ class Resolver:
     def __init__(self) -> None:
         self._running: tuple[tuple[str, int], asyncio.Future[list[Address]]] | None = None
 
-    async def addresses(self, host: str, port: int) -> list[Address]:
-        """Where `host` can be reached, best first. Raises OSError (socket.gaierror) for a name that is not known."""
+    async def addresses(self, host: str, port: int, limit_s: float) -> list[Address]:
+        """Where `host` can be reached, best first.
+
+        Raises socket.gaierror: EAI_AGAIN if nobody can say within `limit_s`, and others for a name that is not known.
+        """
         if self._running is None or self._running[0] != (host, port) or self._running[1].done():
             found: asyncio.Future[list[Address]] = asyncio.get_running_loop().create_future()
             found.add_done_callback(lambda each: each.exception())  # read, even if whoever asked has given up
             self._running = ((host, port), found)
             threading.Thread(target=_look_up, args=(host, port, found), name="pommai resolver", daemon=True).start()
-        return await asyncio.shield(self._running[1])
+        try:
+            async with asyncio.timeout(limit_s):
+                return await asyncio.shield(self._running[1])
+        except TimeoutError:  # of the look-up, and none of the relay's
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer in time") from None
 
 
-async def dial(host: str, port: int, resolver: Resolver) -> socket.socket:
-    """A socket that is connected to `host`. Raises OSError that says why not; the caller keeps the time."""
-    addresses = await resolver.addresses(host, port)
+async def dial(addresses: Sequence[Address]) -> socket.socket:
+    """A socket that is connected to one of a host's `addresses`. Raises OSError; the caller keeps the time."""
     for address in addresses[:-1]:
         with suppress(OSError):  # TimeoutError is one; the last address says what is wrong
             async with asyncio.timeout(ADDRESS_S):

@@ -167,7 +167,7 @@ async def open_websocket(
     `clock_trusted`: whether the toy knows the time, by which it judges certificates; asked when one was refused.
     `limit_s`: for an attempt that is to give up sooner than after `OPEN_TIMEOUT_S`.
     """
-    limit_s = min(limit_s, OPEN_TIMEOUT_S)
+    began_s, limit_s = asyncio.get_running_loop().time(), min(limit_s, OPEN_TIMEOUT_S)
     url = urlsplit(relay.url)
     host, port = url.hostname or "", url.port or (443 if tls else 80)
     options: dict[str, Any] = {
@@ -185,8 +185,9 @@ async def open_websocket(
     if "proxy" in inspect.signature(_Connect).parameters:
         options["proxy"] = None  # since 15 a proxy of the environment would be used; a toy goes straight
     try:
-        async with asyncio.timeout(limit_s):
-            connection = await _Connect(relay.url, sock=await dial(host, port, resolver), **options)
+        addresses = await resolver.addresses(host, port, limit_s)
+        async with asyncio.timeout_at(began_s + limit_s):
+            connection = await _Connect(relay.url, sock=await dial(addresses), **options)
     except (OSError, WebSocketException, EOFError) as error:
         why = refusal(error, _status(error), relay.url, clock_trusted=clock_trusted())
         raise ConnectError(why) from error
