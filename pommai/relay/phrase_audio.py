@@ -2,12 +2,13 @@
 
 Each sentence is judged at every start of the relay, and only what the guardian clears reaches the voice. What was
 spoken once is kept in the store, by its text and its voice, so that a restart speaks nothing again. A phrase of which
-any sentence does not pass is left out whole.
+any sentence does not pass is left out whole, and what was spoken of it is removed.
 
 All of it happens in the background, a sentence at a time and never while a turn is answered. What fails is tried again
-for as long as the relay lives. A toy deletes what is not in the list, so nothing may be missing there because an engine
-is out of order: there is no `revision` before every phrase has been judged, and a phrase that the voice cannot speak
-now stays in the list as the relay spoke it before, in another version or another voice.
+for as long as the relay lives. A toy deletes what is not in the list, so nothing that was spoken before may be missing
+there because an engine is out of order. A phrase that cannot be judged or spoken now is listed as the relay spoke it
+before, in another version or another voice: it was cleared then, and toys may have it. One that was never spoken is
+not listed yet, and the others do not wait for it.
 
 What is ready later makes a new revision. A toy that is connected by then is told so (`pommai.relay.upkeep`), and
 fetches what it lacks.
@@ -18,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -60,8 +61,8 @@ class PhraseStore(Protocol):
     async def sound(self, text_sha: str, voice: str, offset: int, n_bytes: int) -> bytes:
         """At most `n_bytes` of what was spoken, from byte `offset` on; nothing if it is not kept."""
 
-    async def keep_only(self, voice: str, text_shas: Sequence[str]) -> None:
-        """Remove every sound but those of these texts in this voice."""
+    async def keep_only(self, sounds: Collection[tuple[str, str]]) -> None:
+        """Remove every sound but these; each is a text's SHA-256 (hex) and a voice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class SpokenPhrases:
         self._tts = tts
         self._store = store
         self._voice = voice_key(tts)
+        self._looked_up: set[str] = set()
         self._settled: dict[str, list[Cleared]] = {}
         self._ready: dict[str, _Ready] = {}
         self._listed: dict[str, _Ready] = {}
@@ -89,7 +91,7 @@ class SpokenPhrases:
 
     @property
     def revision(self) -> str | None:
-        """Of all that can be had now; None before everything was judged, and if nothing can be had."""
+        """Of all that can be had now; None before everything was tried once, and if nothing can be had."""
         return self._revision
 
     def manifest(self, first: int) -> PhraseManifest | None:
@@ -123,31 +125,41 @@ class SpokenPhrases:
         left = self._pack
         pause_s = RETRY_S
         while left := tuple([phrase for phrase in left if not await self._make(phrase, busy)]):
-            self._publish()
+            await self._publish()
+            if held_back := [phrase.id for phrase in left if phrase.id not in self._listed]:
+                n, of = len(self._listed), len(self._pack)
+                _log.error("phrases held back ids=%s listed=%d of=%d", ",".join(held_back), n, of)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, MAX_RETRY_S)
-        self._publish()
-        try:
-            await self._store.keep_only(self._voice, [_sha(phrase.text.encode()) for phrase in self._pack])
-        except StoreError as error:
-            _log.error("old phrases not removed: %s", error)
+        await self._publish()
 
-    def _publish(self) -> None:
-        """Give what is ready a revision, in the order of the pack, if it is something and nothing is unsettled."""
-        if not self._ready or len(self._settled) < len(self._pack):
+    async def _publish(self) -> None:
+        """List what is ready, in the order of the pack, under a revision; and let go of all other sound.
+
+        Not before it is known of every phrase whether it was spoken before: toys may have it.
+        """
+        if len(self._looked_up) < len(self._pack):
             return
         self._listed = {phrase.id: self._ready[phrase.id] for phrase in self._pack if phrase.id in self._ready}
         entries = sorted((listed.entry.id, listed.entry.sha256) for listed in self._listed.values())
-        revision = hashlib.sha256(repr(entries).encode()).hexdigest()[:_REVISION_DIGITS]
+        revision = hashlib.sha256(repr(entries).encode()).hexdigest()[:_REVISION_DIGITS] if entries else None
         if revision != self._revision:
             self._revision = revision
             _log.info("phrases ready n=%d of=%d revision=%s", len(self._listed), len(self._pack), revision)
+        try:
+            await self._store.keep_only([(listed.text_sha, listed.voice) for listed in self._listed.values()])
+        except StoreError as error:
+            _log.error("old phrases not removed: %s", error)
 
     async def _make(self, phrase: Phrase, busy: Callable[[], bool]) -> bool:
         """Have one phrase ready, or refused for good; False if it should be tried again."""
         try:
+            if phrase.id not in self._looked_up:
+                await self._look_up(phrase)
             if phrase.id not in self._settled:
-                self._settled[phrase.id] = await self._settle(phrase, busy)
+                self._settled[phrase.id] = await self._judge(phrase, busy)
+                if not self._settled[phrase.id]:
+                    self._ready.pop(phrase.id, None)
             cleared = self._settled[phrase.id]
             if cleared and not self._is_spoken(phrase):
                 sound = await self._speak(cleared, busy)
@@ -162,14 +174,12 @@ class SpokenPhrases:
             return False
         return True
 
-    async def _settle(self, phrase: Phrase, busy: Callable[[], bool]) -> list[Cleared]:
-        """What may be spoken of a phrase, nothing if it is refused; and have ready what was spoken of it before."""
-        cleared = await self._judge(phrase, busy)
-        if cleared:
-            kept = await self._store.find_sound(_sha(phrase.text.encode()), self._voice)
-            if kept is not None:
-                self._have(phrase, *kept)
-        return cleared
+    async def _look_up(self, phrase: Phrase) -> None:
+        """Have ready what was spoken of a phrase before, until it is refused."""
+        kept = await self._store.find_sound(_sha(phrase.text.encode()), self._voice)
+        if kept is not None:
+            self._have(phrase, *kept)
+        self._looked_up.add(phrase.id)
 
     def _have(self, phrase: Phrase, voice: str, sha256: str, size: int) -> None:
         entry = PhraseEntry(phrase.id, phrase.kind, sha256, size)

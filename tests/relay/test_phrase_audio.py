@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,9 @@ class MemoryStore:
         self._check()
         return self.kept.get((text_sha, voice), ("", b""))[1][offset : offset + n_bytes]
 
-    async def keep_only(self, voice: str, text_shas: Sequence[str]) -> None:
+    async def keep_only(self, sounds: Collection[tuple[str, str]]) -> None:
         self._check()
-        self.kept = {key: kept for key, kept in self.kept.items() if key[1] == voice and key[0] in text_shas}
+        self.kept = {key: kept for key, kept in self.kept.items() if key in sounds}
 
 
 def spoken(
@@ -319,22 +319,119 @@ class Blind(MemoryStore):
         return await super().find_sound(text_sha, voice)
 
 
-@pytest.mark.parametrize("at_fault", ["judge", "store"])
-def test_nothing_is_listed_while_it_is_not_known_of_one_phrase_what_toys_may_have(at_fault: str) -> None:
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+
+
+def test_nothing_is_listed_while_it_is_not_known_of_one_phrase_what_toys_may_have(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Else a toy would lose it, although nobody has refused it."""
-    moderator, store = Hesitant(), Blind()
-    moderator.well, store.well = at_fault == "store", at_fault == "judge"
-    phrases = spoken(store, moderator=moderator)
+    store = Blind()
+    phrases = spoken(store)
 
     async def main() -> None:
         preparing = asyncio.create_task(phrases.prepare(never))
         await asyncio.sleep(2 * RETRY_S)
         assert len(store.kept) == 1 and phrases.revision is None
-        moderator.well = store.well = True
+        assert errors(caplog) == ["phrases held back ids=song-1 listed=0 of=2"] * 2
+        store.well = True
         await preparing
 
     run(main())
-    assert ids(phrases) == ["joke-1", "song-1"]
+    assert ids(phrases) == ["joke-1", "song-1"] and len(errors(caplog)) == 2
+
+
+def test_a_phrase_that_nobody_can_judge_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """It was never spoken, so no toy has it to lose; and the operator is told of it with each try."""
+    moderator, tts = Hesitant(), ScriptedTTS()
+    phrases = spoken(MemoryStore(), moderator=moderator, tts=tts)
+
+    async def main() -> None:
+        preparing = asyncio.create_task(phrases.prepare(never))
+        await asyncio.sleep(2 * RETRY_S)
+        assert ids(phrases) == ["joke-1"] and "La, la, la." not in tts.spoken
+        assert errors(caplog) == ["phrases held back ids=song-1 listed=1 of=2"] * 2
+        first, moderator.well = phrases.revision, True
+        await preparing
+        assert ids(phrases) == ["joke-1", "song-1"] and phrases.revision not in (None, first)
+
+    run(main())
+
+
+@pytest.mark.parametrize("name", ["", "new"])
+def test_what_cannot_be_judged_now_stays_as_it_was_spoken(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It was cleared then, toys may have it, and nobody has refused it since; also if the voice is another one."""
+
+    async def main() -> None:
+        store = MemoryStore()
+        await (before := spoken(store)).prepare(never)
+        old = await whole(before, "song-1")
+        moderator, tts = Hesitant(), Mute("no such word", name)
+        after = spoken(store, moderator=moderator, tts=tts)
+        preparing = asyncio.create_task(after.prepare(never))
+        await asyncio.sleep(2 * RETRY_S)
+        assert after.revision == before.revision and await whole(after, "song-1") == old
+        assert "La, la, la." not in tts.spoken and errors(caplog) == []
+        moderator.well = True
+        await preparing
+        assert ids(after) == ["joke-1", "song-1"]
+        assert {voice for _, voice in store.kept} == {voice_key(tts)}
+
+    run(main())
+
+
+@pytest.mark.parametrize("pack", [(JOKE, SONG), (SONG,)])
+def test_what_is_refused_when_the_judge_has_come_back_is_taken_away(pack: Sequence[Phrase]) -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        await spoken(store, pack).prepare(never)
+        moderator = Hesitant({"la": SHOUT["psst"]})
+        phrases = spoken(store, pack, moderator)
+        preparing = asyncio.create_task(phrases.prepare(never))
+        await asyncio.sleep(2 * RETRY_S)
+        assert "song-1" in ids(phrases)
+        moderator.well = True
+        await preparing
+        assert ids(phrases) == [phrase.id for phrase in pack if phrase is not SONG]
+        assert (phrases.revision is None) is (pack == (SONG,))
+        unwell = spoken(store, pack, Hesitant())
+        await until_listed(unwell)
+        assert "song-1" not in ids(unwell), "nor is it offered when nobody can judge it again"
+
+    run(main())
+
+
+async def until_listed(phrases: SpokenPhrases) -> None:
+    """Try everything once or twice, and stop."""
+    preparing = asyncio.create_task(phrases.prepare(never))
+    await asyncio.sleep(2 * RETRY_S)
+    preparing.cancel()
+    await asyncio.wait({preparing})
+
+
+def test_sound_that_no_listed_phrase_uses_is_let_go_although_one_phrase_fails_for_ever() -> None:
+    async def main() -> None:
+        store = MemoryStore()
+        await spoken(store, (JOKE, SONG, PSST)).prepare(never)
+        tts = Mute("La", "new")
+        await until_listed(spoken(store, tts=tts))
+        old, new = voice_key(ScriptedTTS()), voice_key(tts)
+        texts = {hashlib.sha256(phrase.text.encode()).hexdigest(): phrase.id for phrase in (JOKE, SONG, PSST)}
+        kept = {(texts[text_sha], voice) for text_sha, voice in store.kept}
+        assert kept == {("joke-1", new), ("song-1", old)}
+
+    run(main())
+
+
+def test_old_sound_that_cannot_be_removed_takes_nothing_away(caplog: pytest.LogCaptureFixture) -> None:
+    class Full(MemoryStore):
+        async def keep_only(self, sounds: Collection[tuple[str, str]]) -> None:
+            raise StoreError("the disk is full")
+
+    phrases = spoken(Full())
+    run(phrases.prepare(never))
+    assert ids(phrases) == ["joke-1", "song-1"] and errors(caplog) == ["old phrases not removed: the disk is full"]
 
 
 def test_turns_come_first() -> None:

@@ -343,9 +343,11 @@ async def test_sounds_of_other_texts_and_voices_are_let_go(path: Path) -> None:
         for text in ("a", "b", "c"):
             await store.keep_sound(text, "now", "sha", b"x")
             await store.keep_sound(text, "before", "sha", b"x")
-        await store.keep_only("now", ["a", "c"])
+        await store.keep_only([("a", "now"), ("c", "before")])
         kept = rows(path, "SELECT text_sha, voice FROM phrases ORDER BY text_sha")
-        assert [(row["text_sha"], row["voice"]) for row in kept] == [("a", "now"), ("c", "now")]
+        assert [(row["text_sha"], row["voice"]) for row in kept] == [("a", "now"), ("c", "before")]
+        await store.keep_only([])
+        assert rows(path, "SELECT text_sha FROM phrases") == []
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,7 +29,7 @@ MAX_EVENT_BYTES: Final = 16_000_000
 EVENT_BYTES_SLACK: Final = 1_000_000
 
 MAX_PENDING: Final = 20
-"""The most commands that a toy is sent before it has answered the first of them; the others follow its answers."""
+"""The most commands that a toy is sent and has not answered; the others follow its answers."""
 
 PENDING_S: Final = 30 * 86_400.0
 """How long a command waits for a toy that does not come."""
@@ -190,10 +190,14 @@ class UpkeepRows(StoreFile):
         row = await self._run(lambda: self._connection.execute(sql, (offset + 1, n_bytes, text_sha, voice)).fetchone())
         return b"" if row is None else bytes(row[0])
 
-    async def keep_only(self, voice: str, text_shas: Sequence[str]) -> None:
-        """Remove every sound but those of these texts in this voice."""
-        sql = "DELETE FROM phrases WHERE voice != ? OR text_sha NOT IN (SELECT value FROM json_each(?))"
-        await self._run(lambda: self._connection.execute(sql, (voice, json.dumps(text_shas))).rowcount)
+    async def keep_only(self, sounds: Collection[tuple[str, str]]) -> None:
+        """Remove every sound but these; each is a text's SHA-256 (hex) and a voice."""
+        sql = """
+            DELETE FROM phrases WHERE (text_sha, voice) NOT IN (
+                SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)
+            )
+        """
+        await self._run(lambda: self._connection.execute(sql, (json.dumps([*sounds]),)).rowcount)
 
     # --- in the worker thread -----------------------------------------------------------------------------------------
 
