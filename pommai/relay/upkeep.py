@@ -3,6 +3,7 @@
 Rule one: an event is acknowledged when it is stored for good, and not before; the store takes each id once. So nothing
 is lost and nothing counts twice, wherever the relay or the connection breaks.
 Rule two: a command is sent once a connection, and again at each welcome until the toy has answered it or it is too old.
+If its answer cannot be stored it is sent again sooner.
 Those of a toy go out in the order in which they were given, and not all at once: the next follow the toy's answers.
 
 Nothing here belongs to a turn, and no failure here ends one: what the store cannot do now, the toy asks for again.
@@ -89,7 +90,7 @@ class Upkeep:
         their manifest, which it did not ask for. Raises StoreError, then the next look will find them;
         ConnectionError.
         """
-        if self._phrases is not None and self._phrases.revision != self._announced:
+        if self._phrases is not None and self._phrases.revision not in (None, self._announced):
             self._announced = self._phrases.revision
             await self._list_phrases(0)
         await self._send_commands()
@@ -135,7 +136,8 @@ class Upkeep:
     async def _done(self, id: str, code: ErrorCode | None) -> None:
         try:
             await self._store.command_done(self._toy, id, code, self._unix_time())
-        except StoreError as error:  # it is sent again at the next welcome, and the toy answers again
+        except StoreError as error:
+            self._sent.discard(id)  # so it is sent again at the next look, and the toy answers again
             _log.error("answer not stored toy=%s id=%s: %s", self._toy, id, error)
             return
         _log.info("command done toy=%s id=%s code=%s", self._toy, id, code or "none")

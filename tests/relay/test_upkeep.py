@@ -238,6 +238,28 @@ async def test_a_store_that_fails_delays_commands_and_ends_nothing(
     await store.close()
 
 
+async def test_answers_that_cannot_be_stored_are_asked_for_again_and_block_nothing(path: Path) -> None:
+    """Else they would keep their places among those that may be unanswered, for as long as the connection lasts."""
+    store = await FailingStore.open(StoreSettings(str(path)))
+    ids = [await store.queue_command("teddy", "celebrate", now_s=NOW_S) for _ in range(MAX_PENDING + 1)]
+    wire = Wire()
+    served = upkeep(store, wire)
+    await served.look_again()
+    store.broken = True
+    for id in ids[:MAX_PENDING]:
+        await served.receive(CommandDone(id))
+    store.broken = False
+    wire.got.clear()
+    await served.look_again()
+    await served.look_again()
+    assert wire.got == [Command(id, "celebrate") for id in ids[:MAX_PENDING]], "each once more"
+    wire.got.clear()
+    for id in ids[:MAX_PENDING]:
+        await served.receive(CommandDone(id))
+    assert wire.got == [Command(ids[MAX_PENDING], "celebrate")]
+    await store.close()
+
+
 async def test_a_command_that_could_not_be_sent_goes_out_on_the_next_connection(path: Path) -> None:
     async with opened(path) as store:
         id = await store.queue_command("teddy", "pause", now_s=NOW_S)
@@ -272,6 +294,17 @@ async def test_a_toy_without_phrases_to_have_is_told_so(path: Path) -> None:
             await served.receive(PhrasesWanted())
             await served.receive(PhraseWanted(7, "joke-1", "sha", 0))
             assert wire.got == [Error(ErrorCode.UNAVAILABLE, retryable=True), PhraseEnd(7, ErrorCode.UNAVAILABLE)]
+
+
+async def test_a_toy_is_not_told_that_there_is_nothing_to_have_any_more(path: Path) -> None:
+    """Nobody asked, and a toy keeps what it has."""
+    async with opened(path) as store:
+        wire = Wire()
+        phrases = await spoken(store)
+        served = upkeep(store, wire, phrases=phrases)
+        phrases._revision = None
+        await served.look_again()
+        assert wire.got == []
 
 
 async def test_a_phrase_comes_in_pieces_and_is_what_the_list_says(path: Path) -> None:
