@@ -164,6 +164,9 @@ def command(
 ) -> None:
     """Have a toy do something: [bold]at once[/] if it is connected, else as soon as it is.
 
+    Play, celebrate and restart wait for it 10 minutes, the others 30 days. A newer volume or brightness replaces an
+    older one that still waits, and so does a newer pause or resume.
+
     \b[bold]Examples[/]
     $ pommai relay command teddy volume 0.4
     $ pommai relay command teddy play joke-1 --wait 10

@@ -28,7 +28,7 @@ POLL_S: Final = 0.2
 
 REFUSED: Final = 69
 NOT_IN_TIME: Final = 75
-"""Exit codes, as EX_UNAVAILABLE and EX_TEMPFAIL in BSD sysexits.h."""
+"""Exit codes, as EX_UNAVAILABLE and EX_TEMPFAIL in BSD sysexits.h. A command that was replaced was not done in time."""
 
 
 Carried = tuple[float | None, str | None]
@@ -85,7 +85,7 @@ def tell(
     else:
         output.notice(_how_it_went(toy, action, done, wait_s))
     if code:
-        sys.exit(REFUSED)
+        sys.exit(NOT_IN_TIME if code == ErrorCode.REPLACED else REFUSED)
     if done is None and wait_s is not None:
         sys.exit(NOT_IN_TIME)
 
@@ -98,6 +98,11 @@ _LIMITED: Final = {
 
 
 def _how_it_went(toy: str, action: str, done: StoredCommand | None, wait_s: float | None) -> str:
+    if done is not None and done.code == ErrorCode.REPLACED:
+        return (
+            f"[bold red]error:[/] a newer command has taken its place before [bold]{toy}[/] has answered.\n"
+            f"[dim]what to do:[/] Nothing, if the newer one is right; `pommai relay commands {toy}` shows it."
+        )
     if done is not None and done.code:
         return f"[bold red]error:[/] [bold]{toy}[/] could not do it: {done.code}"
     if done is not None:

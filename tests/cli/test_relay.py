@@ -418,6 +418,31 @@ def test_waiting_for_the_toy(teddy: Pommai, tmp_path: Path, code: ErrorCode | No
             assert text in ran.err and not ran.out
 
 
+async def replace_next(store: SqliteStore) -> None:
+    """Another parent, who changes their mind."""
+    while not await store.pending_commands("teddy", time.time()):  # noqa: ASYNC110 - other processes tell nothing
+        await asyncio.sleep(0.01)
+    await store.queue_command("teddy", "resume", now_s=time.time())
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_waiting_for_what_a_newer_command_has_replaced(teddy: Pommai, tmp_path: Path, options: tuple[str, ...]) -> None:
+    with ThreadPoolExecutor(1) as parent:
+        replacing = parent.submit(in_store, tmp_path, replace_next)
+        ran = teddy("relay", "command", "teddy", "pause", "--wait", "30", *options)
+        replacing.result()
+    assert ran.code == 75
+    if options:
+        assert ran.lines()[0]["done"] is False and ran.lines()[0]["code"] == "replaced"
+    else:
+        assert "a newer command has taken its place" in ran.err and "could not" not in ran.err and not ran.out
+
+
+def test_the_help_says_how_long_a_command_waits_and_what_replaces_it(pommai: Pommai) -> None:
+    said = " ".join(pommai("relay", "command", "--help").out.split())
+    assert "Play, celebrate and restart wait for it 10 minutes" in said and "newer pause or resume" in said
+
+
 def test_a_toy_that_does_not_answer_in_time(teddy: Pommai) -> None:
     ran = teddy("relay", "command", "teddy", "celebrate", "--wait", "1")
     assert ran.code == 75 and "has not done it within 1 s" in ran.err and "It stays queued" in ran.err and not ran.out

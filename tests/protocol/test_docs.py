@@ -31,7 +31,7 @@ MEANINGS = {
     ErrorCode.BAD_AUDIO: "the audio is not Opus",
     ErrorCode.INTERNAL: "a fault of the relay",
     ErrorCode.SHUTTING_DOWN: "the relay stops; come back later",
-    ErrorCode.REPLACED: "another connection has shown the same token",
+    ErrorCode.REPLACED: "another connection has shown the same token; of a command: a newer one took its place",
     ErrorCode.REVOKED: "the token is no longer valid",
     ErrorCode.REST_OVER: "the toy may talk again, or local time has changed; come back at once for a new `welcome`",
 }
