@@ -32,8 +32,8 @@ SETTINGS: Final = """
 [toys.paused]
 paused = true
 [toys.sleeps]
-quiet_from = "{hour_ago}"
-quiet_until = "{in_an_hour}"
+quiet_from = "06:00"
+quiet_until = "18:00"
 [toys.has-talked]
 daily_limit_min = 1
 [toys.quiet]
@@ -43,11 +43,14 @@ daily_limit_min = 30
 """
 
 
-def settings() -> str:
-    """The limits of the toys here; their quiet hours are now."""
-    now = datetime.now(UTC).astimezone()
-    hour_ago, in_an_hour = (f"{now + timedelta(hours=hours):%H:%M}" for hours in (-1, 1))
-    return SETTINGS.format(hour_ago=hour_ago, in_an_hour=in_an_hour)
+def where_it_is_noon() -> str:
+    """For TZ: a zone where it is about noon of the day that it is here, so that no day ends in a test.
+
+    No zone is a whole day ahead. The day is that of here because the toys were there, and a toy's day never goes back.
+    """
+    here = datetime.now(UTC).astimezone()
+    ahead_h = (here.utcoffset() or timedelta()) // timedelta(hours=1) + 12 - here.hour
+    return f"NOON{-min(ahead_h, 23):+d}"  # POSIX counts westwards
 
 
 def used_on_disk_s(toy: Pommaid) -> float:
@@ -82,11 +85,12 @@ async def joke_dbfs(toy: Pommaid) -> float:
 
 @pytest.mark.timeout(150)
 async def test_what_parents_allow_holds_for_the_child_and_outlives_a_power_cut(
-    relay: MakeRelay, toy: MakeToy, tmp_path: Path
+    relay: MakeRelay, toy: MakeToy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("TZ", where_it_is_noon())
     lighthouse = relay()
     with (tmp_path / "relay" / "relay.toml").open("a", encoding="utf-8") as file:
-        file.write(settings())
+        file.write(SETTINGS)
     async with lighthouse.store() as store:
         packets = round(61_000 / FRAME_MS)
         await store.record(TurnRecord("has-talked", 1, time.time(), uplink_packets=packets))
