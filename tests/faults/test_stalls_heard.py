@@ -15,8 +15,8 @@ from tests.faults.sounds import REPLY, longest_pause_ms, pitches, pitches_of, re
 from tests.faults.together import at_best
 from tests.pulse import Pulse
 
-EARLY: Final = {1: 200.0}
-"""Before the second packet: less of the reply than any toy could begin with and go on."""
+EARLY: Final = {2: 200.0}
+"""Before the third packet: the toy begins to play when it has two, and has no more than these."""
 LATE: Final = {7: 200.0, 20: 200.0}
 """Both when 0.4 s of the reply have come."""
 LONG: Final = {20: 2000.0}
