@@ -173,26 +173,32 @@ def toy_pid(toy: Pommaid) -> int:
     return toy.process.pid
 
 
+async def settled(stack: AsyncExitStack, tell: Callable[[str], None]) -> tuple[Pommaid, Pulse, Path, float]:
+    """A toy that was started once and has fetched its phrases, its sound card, the folder of both, and the PSS then."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pommai-bench-")))
+    for name in ("pulse", "relay", "toy"):
+        (folder / name).mkdir()
+    pulse = stack.enter_context(running_pulse(folder / "pulse"))
+    relay = await stack.enter_async_context(RelayProcess(folder / "relay"))
+    body = real_body(pulse, folder)
+    body["env"]["ALSA_CONFIG_PATH"] = str(folder / "alsa.conf")
+    (folder / "alsa.conf").write_text(ALSA, encoding="ascii")
+    toy = Pommaid(folder / "toy", relay.url, await relay.token(), **body)
+    tell("waiting until the relay has spoken its phrases and the toy has fetched them")
+    await relay.until_logged("phrases ready")
+    async with toy:
+        await toy.until(lambda status: status["cache"]["phrases"] > 40 and not status["cache"]["syncing"], 120.0)
+        pss_first = pss_mb(toy_pid(toy))
+        await toy.end()
+    return toy, pulse, folder, pss_first
+
+
 async def measure(seconds: float, turns: int, tell: Callable[[str], None]) -> Figures:
     """Everything, one after the other."""
     tell("importing")
     importing_s = import_s()
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pommai-bench-")))
-        for name in ("pulse", "relay", "toy"):
-            (folder / name).mkdir()
-        pulse = stack.enter_context(running_pulse(folder / "pulse"))
-        relay = await stack.enter_async_context(RelayProcess(folder / "relay"))
-        body = real_body(pulse, folder)
-        body["env"]["ALSA_CONFIG_PATH"] = str(folder / "alsa.conf")
-        (folder / "alsa.conf").write_text(ALSA, encoding="ascii")
-        toy = Pommaid(folder / "toy", relay.url, await relay.token(), **body)
-        tell("waiting until the relay has spoken its phrases and the toy has fetched them")
-        await relay.until_logged("phrases ready")
-        async with toy:
-            await toy.until(lambda status: status["cache"]["phrases"] > 40 and not status["cache"]["syncing"], 120.0)
-            pss_first = pss_mb(toy_pid(toy))
-            await toy.end()
+        toy, pulse, folder, pss_first = await settled(stack, tell)
         await stack.enter_async_context(toy)
         pins = await hands_on(toy, folder, stack.enter_context(ExitStack()))
         await toy.until("idle")
