@@ -12,12 +12,12 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
-from unittest.mock import patch
+
+import pytest
 
 from pommai.device.cache import aside, files
 from pommai.device.cache.storage import Storage
@@ -106,9 +106,9 @@ def failing(off: Path) -> list[tuple[int, dict[str, Any]]]:
 
             return perhaps
 
-        with ExitStack() as mended:
+        with pytest.MonkeyPatch.context() as disk:
             for holder, name in ((Path, "rename"), (Path, "unlink"), (os, "fsync")):
-                mended.enter_context(patch.object(holder, name, fails(getattr(holder, name))))
+                disk.setattr(holder, name, fails(getattr(holder, name)))
             storage = start(folder / "toy.db")
         kept = storage.read(lambda tables: len(tables.spool.unsent(10_000, 10**9)))
         storage.close()
