@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final, assert_never
 
 from pommai.device.inbox import Inbox
-from pommai.device.mind.events import (
+from pommai.device.mind.effects import (
     CancelTurn,
     CloseMic,
     Connect,

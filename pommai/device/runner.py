@@ -14,9 +14,9 @@ from enum import StrEnum
 from typing import Final
 
 from pommai.device.inbox import Inbox
+from pommai.device.mind.effects import Earcon
 from pommai.device.mind.events import (
     Disconnected,
-    Earcon,
     Event,
     Held,
     HeldForRestart,

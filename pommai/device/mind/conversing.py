@@ -7,32 +7,34 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pommai.device.mind.events import (
+from pommai.device.mind.effects import (
     CancelTurn,
     CloseMic,
-    Connected,
-    Disconnected,
     Earcon,
     Effect,
     EndUtterance,
+    OpenMic,
+    Play,
+    PlayEarcon,
+    StartSpeaker,
+    StartUtterance,
+    StopSpeaker,
+    Wake,
+)
+from pommai.device.mind.events import (
+    Connected,
+    Disconnected,
     Event,
     Held,
     Occasion,
-    OpenMic,
-    Play,
     PlaybackFinished,
-    PlayEarcon,
     Pressed,
     Released,
     SoundFailed,
     SpeakingStarted,
-    StartSpeaker,
-    StartUtterance,
-    StopSpeaker,
     Tapped,
     TimeLimitReached,
     TurnFailed,
-    Wake,
 )
 from pommai.device.mind.states import (
     RESTS,

@@ -1,7 +1,7 @@
-"""What happens to a toy (events, past tense) and what it does about it (effects, imperative).
+"""What happens to a toy: events, in the past tense.
 
-`machine.step` maps one to the other; `runner` feeds the events and performs the effects. Every event that belongs to a
-turn carries its number, so that what comes late from an older turn can be told apart and dropped.
+`runner` feeds them to `machine.step`, which answers with `effects`. Every event that belongs to a turn carries its
+number, so that what comes late from an older turn can be told apart and dropped.
 """
 
 from __future__ import annotations
@@ -30,15 +30,7 @@ class Occasion(StrEnum):
     PHRASE = "phrase"
 
 
-class Earcon(StrEnum):
-    """The sounds that are no words."""
-
-    START = "start"
-    END = "end"
-    ERROR = "error"
-
-
-# --- events: the relay and time ---------------------------------------------------------------------------------------
+# --- the relay and time -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +96,7 @@ class StopRequested:
     restart: bool = False
 
 
-# --- events: the button -----------------------------------------------------------------------------------------------
+# --- the button -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +149,7 @@ class Tapped:
     count: int
 
 
-# --- events: a turn ---------------------------------------------------------------------------------------------------
+# --- a turn -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,98 +202,4 @@ Event = (
     | PlaybackFinished
     | TurnFailed
     | SoundFailed
-)
-
-# --- effects ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Start to keep a connection to the relay."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    """A press: make sure that the connection is alive, or try again now, before it is needed."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenMic:
-    """Listen for `turn`, keeping the sound back until it is known to be a hold; a toy without a light makes a sound."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class StartUtterance:
-    """It is a hold: send what was kept back of `turn`, and everything from now on as it comes."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class EndUtterance:
-    """Close the microphone, send the last short frame, and say that the utterance of `turn` is over."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class CloseMic:
-    """Close the microphone and forget what was kept back."""
-
-
-@dataclass(frozen=True, slots=True)
-class StartSpeaker:
-    """Play the reply of `turn` as it comes; go on where it is being played already."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class StopSpeaker:
-    """Be silent at once: drop everything that waits to be played."""
-
-
-@dataclass(frozen=True, slots=True)
-class Play:
-    """Say something of the toy's own on this occasion, as what `turn` has to say. `phrase`: for `Occasion.PHRASE`."""
-
-    turn: int
-    occasion: Occasion
-    phrase: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PlayEarcon:
-    """Make a short sound over whatever there is; nothing waits for it."""
-
-    earcon: Earcon
-
-
-@dataclass(frozen=True, slots=True)
-class CancelTurn:
-    """Tell the relay to forget `turn`."""
-
-    turn: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """End the loop, when the earcon before it has been heard."""
-
-
-Effect = (
-    Connect
-    | Wake
-    | OpenMic
-    | StartUtterance
-    | EndUtterance
-    | CloseMic
-    | StartSpeaker
-    | StopSpeaker
-    | Play
-    | PlayEarcon
-    | CancelTurn
-    | Stop
 )

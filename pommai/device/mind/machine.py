@@ -17,22 +17,28 @@ from dataclasses import replace
 from typing import Any, Final
 
 from pommai.device.mind.conversing import Step, answering, excuse, interrupted, listening, say, tapped, welcomed
-from pommai.device.mind.events import (
+from pommai.device.mind.effects import (
     CancelTurn,
     CloseMic,
     Connect,
-    Connected,
-    Disconnected,
     Earcon,
     Effect,
+    OpenMic,
+    PlayEarcon,
+    StartUtterance,
+    Stop,
+    StopSpeaker,
+    Wake,
+)
+from pommai.device.mind.events import (
+    Connected,
+    Disconnected,
     Event,
     Held,
     HeldForRestart,
     HeldLong,
     Occasion,
-    OpenMic,
     PlaybackFinished,
-    PlayEarcon,
     PlayRequested,
     Pressed,
     Released,
@@ -41,14 +47,10 @@ from pommai.device.mind.events import (
     SoundFailed,
     SpeakingStarted,
     Started,
-    StartUtterance,
-    Stop,
     StopRequested,
-    StopSpeaker,
     Tapped,
     TimeLimitReached,
     TurnFailed,
-    Wake,
 )
 from pommai.device.mind.states import (
     Beneath,

@@ -6,7 +6,8 @@ import logging
 from typing import Any, Final
 
 from pommai.device.mind.allowance import ToyAllowance
-from pommai.device.mind.events import Earcon, Occasion
+from pommai.device.mind.effects import Earcon
+from pommai.device.mind.events import Occasion
 from pommai.device.mind.lights import Mood
 from pommai.device.runner import Runner
 from pommai.device.service.keeping import Keeper

@@ -18,7 +18,7 @@ from pommai.device.diary import Diary
 from pommai.device.mind.allowance import ToyAllowance
 from pommai.device.mind.availability import Availability
 from pommai.device.mind.clock import WallClock
-from pommai.device.mind.events import Earcon
+from pommai.device.mind.effects import Earcon
 from pommai.device.mind.jukebox import Jukebox, Status
 from pommai.device.mind.lights import Mood
 from pommai.device.mind.states import Connecting, Idle, Offline, Paused

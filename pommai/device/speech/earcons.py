@@ -13,7 +13,7 @@ from functools import cache
 from typing import Final
 
 from pommai.audio import FULL_SCALE, SPEECH
-from pommai.device.mind.events import Earcon
+from pommai.device.mind.effects import Earcon
 
 PEAK_DBFS: Final = -14.0
 FADE_IN_MS: Final = 6.0

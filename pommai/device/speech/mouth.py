@@ -11,7 +11,8 @@ from typing import Final
 
 from pommai.audio import SPEECH
 from pommai.device.inbox import Inbox
-from pommai.device.mind.events import Earcon, Occasion, PlaybackFinished
+from pommai.device.mind.effects import Earcon
+from pommai.device.mind.events import Occasion, PlaybackFinished
 from pommai.device.ports import Allowance, OwnVoice, Speaker
 from pommai.device.speech.player import Player
 from pommai.protocol import AudioFrame

@@ -9,7 +9,8 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from pommai.audio import SPEECH
 from pommai.codec import OpusEncoder
 from pommai.device.body.sim import TerminalLights, VirtualButton, VirtualMic
-from pommai.device.mind.events import Earcon, Occasion
+from pommai.device.mind.effects import Earcon
+from pommai.device.mind.events import Occasion
 from pommai.device.mind.lights import OFF, Color
 from pommai.device.mind.states import State
 from pommai.device.ports import Allowance, Note, StateChanged, ToSend, Upkeep, UplinkListener

@@ -10,10 +10,10 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from pommai.device.mind.effects import Effect
 from pommai.device.mind.events import (
     Connected,
     Disconnected,
-    Effect,
     Event,
     Held,
     HeldForRestart,

@@ -10,21 +10,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pommai.device.mind.events import (
+from pommai.device.mind.effects import (
     CancelTurn,
     CloseMic,
     Connect,
-    Connected,
-    Disconnected,
     Effect,
     EndUtterance,
+    OpenMic,
+    Play,
+    StartSpeaker,
+    StartUtterance,
+    Stop,
+    StopSpeaker,
+)
+from pommai.device.mind.events import (
+    Connected,
+    Disconnected,
     Event,
     Held,
     HeldForRestart,
     HeldLong,
     Occasion,
-    OpenMic,
-    Play,
     PlaybackFinished,
     PlayRequested,
     Pressed,
@@ -34,11 +40,7 @@ from pommai.device.mind.events import (
     SoundFailed,
     SpeakingStarted,
     Started,
-    StartSpeaker,
-    StartUtterance,
-    Stop,
     StopRequested,
-    StopSpeaker,
     Tapped,
     TimeLimitReached,
     TurnFailed,

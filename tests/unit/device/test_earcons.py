@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from pommai.audio import FULL_SCALE, SPEECH
-from pommai.device.mind.events import Earcon
+from pommai.device.mind.effects import Earcon
 from pommai.device.speech.earcons import NOTES, sound
 
 MS = {Earcon.START: 80, Earcon.END: 100, Earcon.ERROR: 200}

@@ -7,24 +7,31 @@ from dataclasses import replace
 
 import pytest
 
-from pommai.device.mind.events import (
+from pommai.device.mind.effects import (
     CancelTurn,
     CloseMic,
     Connect,
-    Connected,
-    Disconnected,
     Earcon,
     Effect,
     EndUtterance,
+    OpenMic,
+    Play,
+    PlayEarcon,
+    StartSpeaker,
+    StartUtterance,
+    Stop,
+    StopSpeaker,
+    Wake,
+)
+from pommai.device.mind.events import (
+    Connected,
+    Disconnected,
     Event,
     Held,
     HeldForRestart,
     HeldLong,
     Occasion,
-    OpenMic,
-    Play,
     PlaybackFinished,
-    PlayEarcon,
     PlayRequested,
     Pressed,
     Released,
@@ -33,15 +40,10 @@ from pommai.device.mind.events import (
     SoundFailed,
     SpeakingStarted,
     Started,
-    StartSpeaker,
-    StartUtterance,
-    Stop,
     StopRequested,
-    StopSpeaker,
     Tapped,
     TimeLimitReached,
     TurnFailed,
-    Wake,
 )
 from pommai.device.mind.machine import step
 from pommai.device.mind.states import (

@@ -10,7 +10,8 @@ import pytest
 from pommai.audio import SPEECH, quieter
 from pommai.device.body.sim import VirtualSpeaker
 from pommai.device.inbox import Inbox
-from pommai.device.mind.events import Earcon, Occasion, PlaybackFinished
+from pommai.device.mind.effects import Earcon
+from pommai.device.mind.events import Occasion, PlaybackFinished
 from pommai.device.ports import OwnVoice
 from pommai.device.speech.mouth import ECHO_S, FAREWELL_S, HELP_VOLUME, Mouth
 from pommai.protocol import AudioFrame

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from pommai.audio import SPEECH, quieter
-from pommai.device.mind.events import Earcon, Occasion
+from pommai.device.mind.effects import Earcon
+from pommai.device.mind.events import Occasion
 from pommai.device.mind.lights import Mood
 from pommai.device.mind.states import (
     LIMIT_S,

@@ -14,7 +14,7 @@ import pytest
 from pommai import codec
 from pommai.audio import read_recording
 from pommai.device.cache.cache import Cache
-from pommai.device.mind.events import Earcon
+from pommai.device.mind.effects import Earcon
 from pommai.device.mind.lights import RED
 from pommai.device.mind.states import Connecting, Error, Idle, Listening, Offline, Paused, State
 from pommai.device.ports import RelayReached, StateChanged
