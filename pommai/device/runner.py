@@ -37,7 +37,6 @@ from pommai.device.mind.lights import Mood
 from pommai.device.mind.machine import step
 from pommai.device.mind.states import (
     LIMIT_S,
-    RESTS,
     Booting,
     Connecting,
     Error,
@@ -48,7 +47,6 @@ from pommai.device.mind.states import (
     Offline,
     Paused,
     Playing,
-    Speaking,
     State,
     Stopping,
 )
@@ -68,10 +66,10 @@ from pommai.device.ports import (
     Upkeep,
     Uplink,
 )
+from pommai.device.resting import Resting
 from pommai.device.settings import Timing
 from pommai.device.speech.mouth import Mouth
 from pommai.device.speech.recorder import Recorder
-from pommai.limits import Rest
 from pommai.protocol import AudioFrame, SpeakingEnd
 
 ROUNDING_S: Final = 1e-6
@@ -138,9 +136,9 @@ class Runner:
         self.picture = Picture(body.lights, self.state, brightness)
         self._body = body
         self._observer = observer
-        self._allowance = allowance
         self._on_alive = on_alive
         self._inbox = Inbox(self._note, self._resume_point, allowance, upkeep)
+        self._resting = Resting(allowance, self._inbox)
         self._recorder = Recorder(body.mic, uplink)
         self.mouth = Mouth(
             body.speaker,
@@ -164,7 +162,6 @@ class Runner:
         )
         self._deadline_s = _NEVER
         self._second_s = 0.0
-        self._counted_s = 0.0
 
     async def run(self) -> Ending:
         """Live until `stop`, a restart, or cancellation; leaves microphone, speaker and lights switched off."""
@@ -242,7 +239,7 @@ class Runner:
                 self.mouth.complete(turn)
             case Pressed():
                 self._press()
-            case Held() if isinstance(limit := self._limit(), RestBegan):
+            case Held() if isinstance(limit := self._resting.news(self.state), RestBegan):
                 self._step(limit)  # the press opened no microphone, or long ago
                 self._step(item)
             case Disconnected():
@@ -259,7 +256,7 @@ class Runner:
     def _press(self) -> None:
         """The button is down: what parents allow at this moment decides what that means."""
         self._recorder.forget()
-        limit = self._limit()
+        limit = self._resting.news(self.state)
         if isinstance(limit, RestEnded):
             self._step(limit)
         self._step(Pressed(limit.why if isinstance(limit, RestBegan) else None))
@@ -273,7 +270,7 @@ class Runner:
 
     def _call_on(self, turn: int) -> None:
         """Something has been said to its end, and the button that called for help is still down."""
-        if isinstance(limit := self._limit(), RestBegan):
+        if isinstance(limit := self._resting.news(self.state), RestBegan):
             self._step(limit)
         self._recorder.deafen(DYING_AWAY_S)
         self._step(PlaybackFinished(turn, called=True))
@@ -289,7 +286,7 @@ class Runner:
             self._inbox.put(gesture)
         if now_s >= self._second_s:
             self._second_s = now_s + SECOND_S
-            self._count_talk()
+            self._resting.count(self.state, now_s)
             self._look_at_limits()
         if now_s >= self._recorder.deadline_s:
             self._recorder.close()
@@ -319,7 +316,7 @@ class Runner:
             self._second_s = now_s  # limits are looked at in a state that waits before a child can press
         if isinstance(state, Holding):
             self._recorder.only_listen()
-        self._count_talk()
+        self._resting.count(self.state, now_s)
         self.state = state
         self.picture.begin(state, now_s)
         self._note(StateChanged(state, now_s))
@@ -332,28 +329,9 @@ class Runner:
         A rest in which the button went down ends when it has come up and been answered, or is stuck.
         """
         self.mouth.follow_volume()
-        limit = self._limit()
+        limit = self._resting.news(self.state)
         if isinstance(limit, RestBegan) or (isinstance(limit, RestEnded) and self._gestures.due_ms is None):
             self._inbox.put(limit)
-
-    def _limit(self) -> RestBegan | RestEnded | None:
-        """What there is to tell the machine of limits now."""
-        rest = None if self._allowance is None else self._allowance.rest()
-        relay_rest = self._inbox.relay_rest
-        if rest is None and relay_rest in RESTS:  # known since before the reply that went on
-            rest = Rest(relay_rest)
-        if rest is not None:
-            return RestBegan(rest)
-        can_end = self._allowance is not None and relay_rest is None
-        return RestEnded() if can_end and isinstance(self.state, Paused | Playing | Error) else None
-
-    def _count_talk(self) -> None:
-        """Count the time in which the child or the relay had the word."""
-        now_s = self._now_s()
-        talking = isinstance(self.state, Speaking) or (isinstance(self.state, Listening) and self.state.started)
-        if talking and self._allowance is not None:
-            self._allowance.talked(now_s - self._counted_s)
-        self._counted_s = now_s
 
     # --- small things -------------------------------------------------------------------------------------------------
 

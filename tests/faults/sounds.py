@@ -13,7 +13,8 @@ from typing import Final
 
 from pommai import starter
 from pommai.audio import SPEECH, level_dbfs, write_wav
-from pommai.device.speech.earcons import Earcon, sound
+from pommai.device.mind.effects import Earcon
+from pommai.device.speech.earcons import sound
 from pommai.relay.providers.scripted import pitch_hz, tone
 from pommai.relay.sentences import SentenceSplitter
 from pommai.starter import Phrase, PhraseKind

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from pommai.device.speech.earcons import Earcon
+from pommai.device.mind.effects import Earcon
 from pommai.starter import PhraseKind
 from tests.faults.conftest import MakeRelay, MakeToy
 from tests.faults.pommaid import Pommaid

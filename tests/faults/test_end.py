@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pommai.audio import level_dbfs
-from pommai.device.speech.earcons import Earcon
+from pommai.device.mind.effects import Earcon
 from pommai.relay.providers.scripted import tone
 from tests.faults.bodies import BLUE, GREEN, hands_on, real_body
 from tests.faults.conftest import MakeRelay, MakeToy

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pommai.device.speech.earcons import Earcon
+from pommai.device.mind.effects import Earcon
 from tests.faults.conftest import MakeRelay, MakeToy
 from tests.faults.sounds import REPLY, earcons, pitches, pitches_of, question
 

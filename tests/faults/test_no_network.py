@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import pytest
 
+from pommai.device.mind.effects import Earcon
 from pommai.device.mind.states import LIMIT_S, Connecting
-from pommai.device.speech.earcons import Earcon
 from pommai.starter import PhraseKind
 from tests.faults.bodies import BLUE, GREEN, RED, SETTINGS
 from tests.faults.conftest import MakeRelay, MakeToy
