@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pommai.audio import level_dbfs
 from tests.faults.pommaid import Pommaid
+from tests.faults.sounds import REPLY, pitches, pitches_of, reply_in
 from tests.pulse import Pulse
 from tests.unit.device.fake_gpio import SHIMS, RemotePins
 
@@ -31,7 +32,12 @@ async def hands_on(toy: Pommaid, folder: Path, stack: ExitStack) -> RemotePins:
 
 def silent(pcm: bytes) -> bool:
     """Whether the last 200 ms are."""
-    return level_dbfs(pcm[-9600:]) < -60
+    return len(pcm) >= 9600 and level_dbfs(pcm[-9600:]) < -60
+
+
+def replied(pcm: bytes) -> bool:
+    """Whether `REPLY` is over: its last sentence was heard, and nothing since. What an ear hears may come late."""
+    return silent(pcm) and pitches(reply_in(pcm))[-1:] == pitches_of(REPLY[-1])
 
 
 def heard_since(start: int, check: Callable[[bytes], bool]) -> Callable[[bytes], bool]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pommai.audio import level_dbfs
 from pommai.relay.providers.scripted import tone
-from tests.faults.bodies import GREEN, RED, hands_on, heard_since, real_body, silent
+from tests.faults.bodies import GREEN, RED, hands_on, real_body, replied
 from tests.faults.conftest import MakeRelay, MakeToy
-from tests.faults.sounds import REPLY, pitches, pitches_of
+from tests.faults.sounds import REPLY, pitches, pitches_of, reply_in
 from tests.pulse import Pulse
 
 
@@ -42,10 +42,9 @@ async def test_the_card_vanishes_while_it_speaks(relay: MakeRelay, toy: MakeToy,
                 await pulse.say(tone(440, 600))
                 pins.release()
                 await bear.until("speaking")
-                start = len(ear.pcm)
                 await bear.until("idle")
-                await ear.until(heard_since(start, silent))
-                reply = bytes(ear.pcm[start:])
+                await ear.until(replied)
+                reply = reply_in(bytes(ear.pcm))
                 assert pitches(reply) == pitches_of(*REPLY)
                 assert level_dbfs(reply[: 48 * 1000]) > -30
         assert (await bear.end())[0] == 0
